@@ -1,0 +1,95 @@
+import { CsvError, parse, type InfoRecord } from 'csv-parse/sync';
+import { UserError } from '../errors.js';
+import { countNewlines } from './text-file.js';
+
+/** The records of a file before they are rows: column names, and values by column with their line. */
+export interface Table {
+  readonly columns: readonly string[];
+  readonly records: readonly { readonly line: number; readonly values: Readonly<Record<string, string>> }[];
+}
+
+interface ParsedRecord {
+  readonly record: string[];
+  readonly info: InfoRecord;
+}
+
+/**
+ * Reads RFC 4180 text: comma, double quotes, quoted fields may hold line breaks. Blank lines are skipped.
+ *
+ * @param text With `\n` line ends, as {@link readTextFile} gives it.
+ * @throws UserError for an unclosed quote, a stray quote, a wrong field count, a column that is there twice.
+ */
+export function parseCsv(text: string, file: string): Table {
+  const [header, ...rows] = parseRecords(text, file);
+  const columns = (header?.record ?? []).map((name) => name.trim());
+  const twice = columns.find((name, i) => name !== '' && columns.indexOf(name) !== i);
+  if (twice !== undefined) {
+    throw new UserError({
+      code: 'data.duplicate-column',
+      message: `The header names the column "${twice}" twice.`,
+      where: `${file}:${header?.info.lines ?? 1}`,
+      fix: 'Rename or remove one of them.',
+    });
+  }
+  const named = columns.map((name, i) => ({ name, i })).filter(({ name }) => name !== '');
+  return {
+    columns: named.map(({ name }) => name),
+    records: rows.map(({ record, info }) => ({
+      line: info.lines - record.reduce((sum, value) => sum + countNewlines(value), 0),
+      values: Object.fromEntries(named.map(({ name, i }) => [name, record[i] ?? ''])),
+    })),
+  };
+}
+
+function parseRecords(text: string, file: string): ParsedRecord[] {
+  try {
+    // The types of csv-parse do not know that `info` wraps every record.
+    return parse(text, { info: true, skip_empty_lines: true, record_delimiter: '\n' }) as unknown as ParsedRecord[];
+  } catch (cause) {
+    if (cause instanceof CsvError) throw malformed(cause, text, file);
+    throw cause;
+  }
+}
+
+function malformed(cause: CsvError, text: string, file: string): UserError {
+  // The record that failed begins where the last whole one ended; the line csv-parse names is where it gave up.
+  const whole = Buffer.from(text).subarray(0, Number(cause['bytes_records'])).toString();
+  const line = countNewlines(whole) + 1 + leadingBlankLines(text.slice(whole.length));
+  const where = `${file}:${line}`;
+  switch (cause.code) {
+    case 'CSV_QUOTE_NOT_CLOSED':
+      return new UserError({
+        code: 'data.unclosed-quote',
+        message: 'A double quote is opened in the row that begins here and never closed.',
+        where,
+        fix: 'Close it, or write a double quote inside a quoted field twice ("").',
+        cause,
+      });
+    case 'CSV_RECORD_INCONSISTENT_FIELDS_LENGTH': {
+      const got = (cause['record'] as readonly string[]).length;
+      const expected = Number(/expect (\d+)/u.exec(cause.message)?.[1]);
+      return new UserError({
+        code: 'data.field-count',
+        message: `The row has ${got} fields where the header has ${expected}.`,
+        where,
+        fix:
+          got > expected
+            ? 'Put a field that holds a comma or a line break between double quotes.'
+            : 'Add the missing fields; an empty one still needs its comma.',
+        cause,
+      });
+    }
+    default:
+      return new UserError({
+        code: 'data.stray-quote',
+        message: 'A double quote stands inside a field where it neither opens nor closes it.',
+        where,
+        fix: 'Put the whole field between double quotes and write each double quote inside it twice ("").',
+        cause,
+      });
+  }
+}
+
+function leadingBlankLines(text: string): number {
+  return /^\n*/u.exec(text)![0].length;
+}

@@ -1,0 +1,95 @@
+import { UserError } from '../errors.js';
+import { didYouMean } from './nearest.js';
+import { placeOf, type Row } from './row.js';
+
+/** Name → text with `{column}` places. */
+export type Templates = Readonly<Record<string, string>>;
+
+/** The published pair; every row makes one sample with each. */
+export const DEFAULT_TEMPLATES = {
+  headline: '请根据以下新闻标题，创作一段幽默的中文文本：\n\n标题：{headline}\n\n幽默文本：',
+  words: '请使用以下两个词语，创作一段幽默的中文文本：\n\n词语：{word1}、{word2}\n\n幽默文本：',
+} as const satisfies Templates;
+
+/** A prompt and the template that made it. */
+export interface Prompt {
+  readonly template: string;
+  readonly prompt: string;
+}
+
+const PLACE = /\{([^{}\n]+)\}/gu;
+
+/** The names of the places of a template, each once, in order. */
+export function placesOf(template: string): string[] {
+  return [...new Set(Array.from(template.matchAll(PLACE), (match) => match[1]!.trim()))];
+}
+
+/**
+ * Refuses templates that cannot be filled from `columns`.
+ *
+ * @throws UserError for no template at all, one without a place, or a place that is not a column.
+ */
+export function checkTemplates(templates: Templates, columns: readonly string[]): void {
+  if (Object.keys(templates).length === 0) {
+    throw new UserError({
+      code: 'template.none',
+      message: 'There is no prompt template.',
+      where: 'data.templates',
+      fix: 'Give at least one, for example headline: "标题：{headline}\\n笑话：", or leave data.templates out.',
+    });
+  }
+  for (const [name, text] of Object.entries(templates)) {
+    const places = placesOf(text);
+    if (places.length === 0) {
+      throw new UserError({
+        code: 'template.no-place',
+        message: `The template has no {column} place: ${JSON.stringify(text)}.`,
+        where: `data.templates.${name}`,
+        fix: 'Without a place every row would get the same prompt; put in, for example, {headline}.',
+      });
+    }
+    const unknown = places.find((place) => !columns.includes(place));
+    if (unknown !== undefined) throw unknownPlace(unknown, columns, `data.templates.${name}`);
+  }
+}
+
+/**
+ * Fills the places of a template.
+ *
+ * @throws UserError for a place that `fields` does not have; `where` names the template in it.
+ */
+export function renderPrompt(template: string, fields: Readonly<Record<string, string>>, where?: string): string {
+  return template.replace(PLACE, (_, place: string) => {
+    const name = place.trim();
+    if (!Object.hasOwn(fields, name)) throw unknownPlace(name, Object.keys(fields), where);
+    return fields[name]!;
+  });
+}
+
+/**
+ * The prompts of a row: one of every template whose places the row has values for. A row with a headline and no words
+ * makes no words prompt.
+ *
+ * @throws UserError when no template can be filled.
+ */
+export function promptsOf(row: Row, templates: Templates): Prompt[] {
+  const prompts = Object.entries(templates)
+    .filter(([, text]) => placesOf(text).every((place) => (row.fields[place] ?? '').trim() !== ''))
+    .map(([template, text]) => ({ template, prompt: renderPrompt(text, row.fields, `data.templates.${template}`) }));
+  if (prompts.length > 0) return prompts;
+  throw new UserError({
+    code: 'data.no-prompt',
+    message: `The row fills none of the templates (${Object.keys(templates).join(', ')}): in each, a column it needs is empty.`,
+    where: placeOf(row),
+    fix: 'Fill in the columns of at least one template, or remove the row.',
+  });
+}
+
+function unknownPlace(name: string, columns: readonly string[], where: string | undefined): UserError {
+  return new UserError({
+    code: 'template.unknown-place',
+    message: `The template asks for {${name}}, and the data has no such column; it has ${columns.join(', ')}.`,
+    ...(where === undefined ? {} : { where }),
+    fix: `${didYouMean(name, columns)}Use the name of a column, or map it with data.columns.`,
+  });
+}
