@@ -46,7 +46,7 @@ module.exports = {
       from: { path: `^src/${folder}/`, pathNot: '\\.test\\.ts$' },
       to: {
         path: '^src/',
-        pathNot: `^src/(errors\\.ts|config/|${[folder, ...allowed].map((f) => `${f}/`).join('|')})`,
+        pathNot: `^src/(errors\\.ts|random\\.ts|config/|${[folder, ...allowed].map((f) => `${f}/`).join('|')})`,
       },
     })),
   ],
