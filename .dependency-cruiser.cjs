@@ -21,7 +21,12 @@ const may = {
 module.exports = {
   forbidden: [
     { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
-    { name: 'no-orphans', severity: 'error', from: { orphan: true, pathNot: '(\\.d\\.ts$|src/index\\.ts$|cli/main\\.ts$|runtime/worker\\.ts$)' }, to: {} },
+    {
+      name: 'no-orphans',
+      severity: 'error',
+      from: { orphan: true, pathNot: '(\\.d\\.ts$|src/index\\.ts$|cli/main\\.ts$|runtime/worker\\.ts$)' },
+      to: {},
+    },
     {
       name: 'only-runtime-imports-onnxruntime',
       severity: 'error',
