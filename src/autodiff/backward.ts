@@ -1,0 +1,68 @@
+import type { Node, Value } from '../graph/graph.js';
+import { add, scalar, zerosOf } from '../ops/build.js';
+import { recordOf } from '../ops/registry.js';
+
+/**
+ * Reverse-mode differentiation: appends to the graph the nodes that compute d loss / d value for each value asked for.
+ * One walk from the loss back, in the reverse order of the graph; only what lies between the asked values and the
+ * loss is differentiated, so frozen weights cost nothing.
+ *
+ * @param loss a scalar of a float dtype
+ * @param values inputs, parameters, or anything between
+ * @returns gradients in the order of `values`, each of its value's type; zeros where the loss does not depend on it
+ * @throws Error when the only way to a value leads through an op without a gradient
+ */
+export function backward(loss: Value, values: readonly Value[]): Value[] {
+  if (loss.shape.length !== 0) throw new RangeError(`the loss must be a scalar, got (${loss.shape.join(', ')})`);
+  const graph = loss.graph;
+  const wanted = dependents(graph.nodes, values);
+  const gradients = new Map<Value, Value>([[loss, scalar(graph, loss.dtype, 1)]]);
+
+  for (let index = loss.node.index; index >= 0; index--) {
+    const node = graph.nodes[index]!;
+    const grad = gradientOfNode(node, gradients, wanted);
+    if (grad === undefined) continue;
+    const { vjp } = recordOf(node.op);
+    if (typeof vjp !== 'function') {
+      if (node.op === 'stopGradient') continue;
+      throw new Error(`node ${index} ${node.op} has no gradient: ${vjp.nonDifferentiable}`);
+    }
+    const thunks = vjp({ grad, inputs: node.inputs, outputs: node.outputs, attributes: node.attributes });
+    if (thunks.length !== node.inputs.length) {
+      throw new Error(`the gradient of ${node.op} names ${thunks.length} inputs of ${node.inputs.length}`);
+    }
+    for (const [position, thunk] of thunks.entries()) {
+      const input = node.inputs[position]!;
+      if (thunk === null || !wanted.has(input)) continue;
+      const share = thunk();
+      const before = gradients.get(input);
+      gradients.set(input, before === undefined ? share : add(before, share));
+    }
+  }
+  return values.map((value) => gradients.get(value) ?? zerosOf(graph, value.dtype, value.shape));
+}
+
+/** The gradient of a node's first output, where one has arrived and something before the node wants it. */
+function gradientOfNode(
+  node: Node,
+  gradients: ReadonlyMap<Value, Value>,
+  wanted: ReadonlySet<Value>,
+): Value | undefined {
+  if (!node.inputs.some((input) => wanted.has(input))) return undefined;
+  if (node.outputs.some((output, position) => position > 0 && gradients.has(output))) {
+    throw new Error(
+      `node ${node.index} ${node.op} is differentiated through its output ${node.outputs.length - 1}, which has no gradient`,
+    );
+  }
+  return gradients.get(node.outputs[0]!);
+}
+
+/** Values that depend on the given ones, themselves included; a stopped gradient depends on nothing. */
+function dependents(nodes: readonly Node[], values: readonly Value[]): Set<Value> {
+  const found = new Set(values);
+  for (const node of nodes) {
+    if (node.op === 'stopGradient' || !node.inputs.some((input) => found.has(input))) continue;
+    for (const output of node.outputs) found.add(output);
+  }
+  return found;
+}

@@ -1,0 +1,217 @@
+import { termsOf, type Dim } from '../graph/dim.js';
+import type { Graph, Node, TensorType, Value } from '../graph/graph.js';
+import { tensor, type DType } from '../graph/tensor.js';
+import { verify } from '../graph/verify.js';
+import type { Emitter, OnnxAttribute } from '../ops/record.js';
+import { recordOf } from '../ops/registry.js';
+import { attributeTypes, encodeModel, onnxTypes } from './schema.js';
+
+/** A parameter's bytes in a file, to be read by the runtime itself. */
+export interface ExternalTensor {
+  /** Path relative to the folder from which the runtime resolves external data. */
+  readonly location: string;
+  readonly offset: number;
+  readonly length: number;
+  /** How the file stores it; float16 and bfloat16 are widened in the graph. */
+  readonly dtype: 'float32' | 'float16' | 'bfloat16';
+  readonly shape: readonly number[];
+}
+
+export interface EmitOptions {
+  readonly device: string;
+  /** Parameters bound to files; all others are inputs of the model. */
+  readonly external?: ReadonlyMap<string, ExternalTensor>;
+}
+
+/** A serialised model and what it takes and gives. */
+export interface OnnxModel {
+  readonly bytes: Uint8Array;
+  readonly inputs: ReadonlyMap<string, TensorType>;
+  readonly outputs: ReadonlyMap<string, TensorType>;
+}
+
+const OPSET = 21;
+const IR_VERSION = 10;
+const EXTERNAL = 1;
+
+/** Verifies a graph and writes its live part as an ONNX model. */
+export function emit(graph: Graph, options: EmitOptions): OnnxModel {
+  verify(graph);
+  return new ModelEmitter(graph, options).model();
+}
+
+class ModelEmitter implements Emitter {
+  readonly device: string;
+  readonly #live: readonly Node[];
+  readonly #outputs: ReadonlyMap<string, Value>;
+  readonly #external: ReadonlyMap<string, ExternalTensor>;
+  readonly #names = new Map<Value, string>();
+  readonly #nodes: {
+    opType: string;
+    domain: string;
+    input: string[];
+    output: string[];
+    name: string;
+    attribute: unknown[];
+  }[] = [];
+  readonly #initializers: unknown[] = [];
+  readonly #inputs = new Map<string, TensorType>();
+  readonly #cache = new Map<string, string>();
+
+  constructor(graph: Graph, { device, external }: EmitOptions) {
+    this.device = device;
+    this.#live = graph.liveNodes();
+    this.#outputs = graph.outputs;
+    this.#external = external ?? new Map<string, ExternalTensor>();
+  }
+
+  model(): OnnxModel {
+    for (const node of this.#live) {
+      if (node.op === 'input' || node.op === 'parameter')
+        this.#declare(node.outputs[0]!, String(node.attributes['name']));
+    }
+    for (const node of this.#live) {
+      const names = recordOf(node.op).emit(this, node, node.attributes);
+      for (const [position, name] of names.entries()) this.#names.set(node.outputs[position]!, name);
+    }
+    // An output is a copy under its own name; the runtime folds the copy into the node before it.
+    for (const [name, value] of this.#outputs) this.#write(['Identity', [this.name(value)], {}, ''], [name]);
+    const bytes = encodeModel({
+      irVersion: IR_VERSION,
+      producerName: 'duanzi',
+      opsetImport: [
+        { domain: '', version: OPSET },
+        { domain: 'com.microsoft', version: 1 },
+      ],
+      graph: {
+        name: 'duanzi',
+        node: this.#nodes,
+        initializer: this.#initializers,
+        input: [...this.#inputs].map(valueInfo),
+        output: [...this.#outputs].map(valueInfo),
+      },
+    });
+    return { bytes, inputs: this.#inputs, outputs: this.#outputs };
+  }
+
+  name(value: Value): string {
+    const name = this.#names.get(value);
+    if (name === undefined) throw new Error(`node ${value.node.index} ${value.node.op} is read before it is emitted`);
+    return name;
+  }
+
+  node(opType: string, inputs: readonly string[], attributes: Record<string, OnnxAttribute> = {}, domain = ''): string {
+    return this.nodes(1, opType, inputs, attributes, domain)[0]!;
+  }
+
+  nodes(
+    count: number,
+    opType: string,
+    inputs: readonly string[],
+    attributes: Record<string, OnnxAttribute> = {},
+    domain = '',
+  ): string[] {
+    const base = `${opType}_${this.#nodes.length}`;
+    const outputs = Array.from({ length: count }, (_, position) => (position === 0 ? base : `${base}:${position}`));
+    this.#write([opType, inputs, attributes, domain], outputs);
+    return outputs;
+  }
+
+  constant(dtype: DType, shape: readonly number[], values: Iterable<number>): string {
+    const { data } = tensor(dtype, shape, values);
+    return this.#once(`constant ${dtype} ${shape.join('x')} ${data.join(' ')}`, () => {
+      const name = `constant_${this.#initializers.length}`;
+      const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      this.#initializers.push({ name, dims: shape, dataType: onnxTypes[dtype], rawData });
+      return name;
+    });
+  }
+
+  dims(dims: readonly Dim[]): string {
+    if (dims.every((dim) => typeof dim === 'number')) return this.constant('int64', [dims.length], dims);
+    return this.#once(`dims ${dims.join(' ')}`, () => {
+      const parts = dims.map((dim) => this.#dim(dim));
+      return parts.length === 1 ? parts[0]! : this.node('Concat', parts, { axis: 0 });
+    });
+  }
+
+  /** One dimension as an int64 tensor of shape (1). */
+  #dim(dim: Dim): string {
+    if (typeof dim === 'number') return this.constant('int64', [1], [dim]);
+    return this.#once(`dim ${dim}`, () =>
+      termsOf(dim)
+        .map(({ coefficient, symbols }) => {
+          const product = symbols.map((symbol) => this.#symbol(symbol));
+          if (coefficient !== 1 || product.length === 0) product.push(this.constant('int64', [1], [coefficient]));
+          return product.reduce((a, b) => this.node('Mul', [a, b]));
+        })
+        .reduce((a, b) => this.node('Add', [a, b])),
+    );
+  }
+
+  /** A symbol's value, from the shape of an input that has it as a dimension. */
+  #symbol(symbol: string): string {
+    return this.#once(`dim ${symbol}`, () => {
+      for (const [name, { shape }] of this.#inputs) {
+        const axis = shape.indexOf(symbol);
+        if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 });
+      }
+      throw new Error(`the symbol '${symbol}' is a dimension of no input`);
+    });
+  }
+
+  #declare(value: Value, name: string): void {
+    const external = this.#external.get(name);
+    if (external === undefined) {
+      this.#inputs.set(name, value);
+      this.#names.set(value, name);
+      return;
+    }
+    if (external.shape.join() !== value.shape.join()) {
+      throw new Error(
+        `the file holds '${name}' as (${external.shape.join(', ')}) where the graph has (${value.shape.join(', ')})`,
+      );
+    }
+    this.#initializers.push({
+      name,
+      dims: external.shape,
+      dataType: onnxTypes[external.dtype],
+      dataLocation: EXTERNAL,
+      externalData: [
+        { key: 'location', value: external.location },
+        { key: 'offset', value: String(external.offset) },
+        { key: 'length', value: String(external.length) },
+      ],
+    });
+    const widened = external.dtype === value.dtype ? name : this.node('Cast', [name], { to: onnxTypes[value.dtype] });
+    this.#names.set(value, widened);
+  }
+
+  #once(key: string, make: () => string): string {
+    const known = this.#cache.get(key);
+    if (known !== undefined) return known;
+    const name = make();
+    this.#cache.set(key, name);
+    return name;
+  }
+
+  #write(
+    [opType, inputs, attributes, domain]: [string, readonly string[], Record<string, OnnxAttribute>, string],
+    output: string[],
+  ): void {
+    const attribute = Object.entries(attributes).map(([name, value]) => attributeProto(name, value));
+    this.#nodes.push({ opType, domain, input: [...inputs], output, name: output[0]!, attribute });
+  }
+}
+
+function attributeProto(name: string, value: OnnxAttribute): Record<string, unknown> {
+  if (typeof value === 'number') return { name, i: value, type: attributeTypes.int };
+  if (typeof value === 'string') return { name, s: new TextEncoder().encode(value), type: attributeTypes.string };
+  if ('float' in value) return { name, f: value.float, type: attributeTypes.float };
+  return { name, ints: value, type: attributeTypes.ints };
+}
+
+function valueInfo([name, { dtype, shape }]: [string, TensorType]): Record<string, unknown> {
+  const dim = shape.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }));
+  return { name, type: { tensorType: { elemType: onnxTypes[dtype], shape: { dim } } } };
+}

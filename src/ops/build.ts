@@ -1,0 +1,238 @@
+import { formatShape, sameShape, sizeOf, type Dim } from '../graph/dim.js';
+import type { Graph, Value } from '../graph/graph.js';
+import type { DType } from '../graph/tensor.js';
+import type { OpAttributes, OpName } from './record.js';
+
+/** Appends a node of a known op with the attributes that it takes. */
+function apply<K extends OpName>(graph: Graph, op: K, inputs: readonly Value[], attributes: OpAttributes[K]): Value {
+  return graph.add(op, inputs, attributes)[0]!;
+}
+
+type Operand = Value | number;
+
+/** A number beside a value becomes a 0-d constant of the value's dtype. */
+function operands(a: Operand, b: Operand): [Value, Value] {
+  if (typeof a === 'number') {
+    if (typeof b === 'number') throw new TypeError('an operation of two numbers needs no graph');
+    return [scalar(b.graph, b.dtype, a), b];
+  }
+  return [a, typeof b === 'number' ? scalar(a.graph, a.dtype, b) : b];
+}
+
+const unary =
+  (
+    op:
+      | 'stopGradient'
+      | 'neg'
+      | 'exp'
+      | 'log'
+      | 'sqrt'
+      | 'reciprocal'
+      | 'tanh'
+      | 'sigmoid'
+      | 'erf'
+      | 'sin'
+      | 'cos'
+      | 'silu'
+      | 'gelu'
+      | 'not',
+  ) =>
+  (x: Value): Value =>
+    apply(x.graph, op, [x], {});
+
+const binary =
+  (op: 'add' | 'sub' | 'mul' | 'div' | 'minimum' | 'maximum' | 'equal' | 'less' | 'and' | 'or') =>
+  (a: Operand, b: Operand): Value => {
+    const pair = operands(a, b);
+    return apply(pair[0].graph, op, pair, {});
+  };
+
+export const stopGradient = unary('stopGradient');
+export const neg = unary('neg');
+export const exp = unary('exp');
+/** Natural logarithm. */
+export const log = unary('log');
+export const sqrt = unary('sqrt');
+export const reciprocal = unary('reciprocal');
+export const tanh = unary('tanh');
+export const sigmoid = unary('sigmoid');
+export const erf = unary('erf');
+export const sin = unary('sin');
+export const cos = unary('cos');
+/** x·σ(x). */
+export const silu = unary('silu');
+/** The exact GELU, x·Φ(x). */
+export const gelu = unary('gelu');
+export const not = unary('not');
+
+/** Elementwise with broadcasting, as ONNX and NumPy do it. */
+export const add = binary('add');
+export const sub = binary('sub');
+export const mul = binary('mul');
+export const div = binary('div');
+export const minimum = binary('minimum');
+export const maximum = binary('maximum');
+export const equal = binary('equal');
+export const less = binary('less');
+export const greater = (a: Operand, b: Operand): Value => less(b, a);
+export const and = binary('and');
+export const or = binary('or');
+
+/** `condition ? a : b`, elementwise with broadcasting. */
+export function where(condition: Value, a: Operand, b: Operand): Value {
+  const like = typeof a !== 'number' ? a : typeof b !== 'number' ? b : undefined;
+  if (like === undefined) throw new TypeError('where needs a value for its dtype');
+  const pick = (operand: Operand): Value =>
+    typeof operand === 'number' ? scalar(condition.graph, like.dtype, operand) : operand;
+  return apply(condition.graph, 'where', [condition, pick(a), pick(b)], {});
+}
+
+export const cast = (x: Value, to: DType): Value => (x.dtype === to ? x : apply(x.graph, 'cast', [x], { to }));
+
+export const constant = (graph: Graph, dtype: DType, shape: readonly number[], values: readonly number[]): Value =>
+  apply(graph, 'constant', [], { dtype, shape, values });
+
+export const scalar = (graph: Graph, dtype: DType, value: number): Value => constant(graph, dtype, [], [value]);
+
+/** Matrix product over the last two axes, each operand transposed there on request; leading axes broadcast. */
+export const matmul = (a: Value, b: Value, options: { transA?: boolean; transB?: boolean } = {}): Value =>
+  apply(a.graph, 'matmul', [a, b], { transA: options.transA ?? false, transB: options.transB ?? false });
+
+type Axes = number | readonly number[] | undefined;
+
+function reduce(op: 'reduceSum' | 'reduceMean' | 'reduceMax', x: Value, axes: Axes, keepDims: boolean): Value {
+  const list = axes === undefined ? x.shape.map((_, axis) => axis) : typeof axes === 'number' ? [axes] : [...axes];
+  const positive = list.map((axis) => (axis < 0 ? axis + x.shape.length : axis)).sort((a, b) => a - b);
+  return positive.length === 0 ? x : apply(x.graph, op, [x], { axes: positive, keepDims });
+}
+
+/** Sum over the axes (all of them when none are given). */
+export const reduceSum = (x: Value, axes?: Axes, keepDims = false): Value => reduce('reduceSum', x, axes, keepDims);
+export const reduceMean = (x: Value, axes?: Axes, keepDims = false): Value => reduce('reduceMean', x, axes, keepDims);
+export const reduceMax = (x: Value, axes?: Axes, keepDims = false): Value => reduce('reduceMax', x, axes, keepDims);
+
+/** Running sum along an axis, from the end when `reverse`. */
+export const cumulativeSum = (x: Value, axis: number, reverse = false): Value =>
+  apply(x.graph, 'cumulativeSum', [x], { axis: axis < 0 ? axis + x.shape.length : axis, reverse });
+
+/** Over the last axis. */
+export const softmax = (x: Value): Value => apply(x.graph, 'softmax', [x], {});
+export const logSoftmax = (x: Value): Value => apply(x.graph, 'logSoftmax', [x], {});
+
+/** x / rms(x) · weight over the last axis (Zhang and Sennrich, 2019). */
+export const rmsNorm = (x: Value, weight: Value, epsilon: number): Value =>
+  apply(x.graph, 'rmsNorm', [x, weight], { epsilon });
+
+/** (x − mean) / std · weight + bias over the last axis (Ba et al., 2016). */
+export const layerNorm = (x: Value, weight: Value, bias: Value, epsilon: number): Value =>
+  apply(x.graph, 'layerNorm', [x, weight, bias], { epsilon });
+
+export const reshape = (x: Value, shape: readonly Dim[]): Value =>
+  sameShape(x.shape, shape) ? x : apply(x.graph, 'reshape', [x], { shape });
+
+export const transpose = (x: Value, permutation: readonly number[]): Value =>
+  permutation.every((from, to) => from === to) ? x : apply(x.graph, 'transpose', [x], { permutation });
+
+export const broadcastTo = (x: Value, shape: readonly Dim[]): Value =>
+  sameShape(x.shape, shape) ? x : apply(x.graph, 'broadcastTo', [x], { shape });
+
+export function concat(values: readonly Value[], axis: number): Value {
+  const first = values[0];
+  if (first === undefined) throw new RangeError('concat needs at least one value');
+  return values.length === 1
+    ? first
+    : apply(first.graph, 'concat', values, { axis: axis < 0 ? axis + first.shape.length : axis });
+}
+
+/** Elements `start` to `end` (exclusive) along an axis. */
+export const slice = (x: Value, axis: number, start: Dim, end: Dim): Value =>
+  apply(x.graph, 'slice', [x], { axis: axis < 0 ? axis + x.shape.length : axis, start, end });
+
+/** table (V, …), indices int32 of any shape → (…indices, …rest of the table). */
+export const gatherRows = (table: Value, indices: Value): Value =>
+  apply(table.graph, 'gatherRows', [table, indices], {});
+
+/** updates (N, …), indices int32 (N) → (rows, …): each update added to the row that its index names. */
+export const scatterAddRows = (updates: Value, indices: Value, rows: Dim): Value =>
+  apply(updates.graph, 'scatterAddRows', [updates, indices], { rows });
+
+/** x (…, K), indices int32 (…, M) with the same leading axes → (…, M), picked along the last axis. */
+export const gatherElements = (x: Value, indices: Value): Value => apply(x.graph, 'gatherElements', [x, indices], {});
+
+/** updates (…, M), indices int32 (…, M) → (…, size): each update added at its index of the last axis. */
+export const scatterAddElements = (updates: Value, indices: Value, size: Dim): Value =>
+  apply(updates.graph, 'scatterAddElements', [updates, indices], { size });
+
+/** logits (N, V), ids int32 (N) → log-probability of each row's id, (N), in nats. */
+export const tokenLogProbs = (logits: Value, ids: Value): Value =>
+  apply(logits.graph, 'tokenLogProbs', [logits, ids], {});
+
+/**
+ * Rotary position embedding in the half-split form of Hugging Face (Su et al., 2021): x (…, D), cos and sin
+ * (…, D/2), broadcast → [x₁·cos − x₂·sin, x₂·cos + x₁·sin].
+ */
+export const rotary = (x: Value, cosines: Value, sines: Value): Value =>
+  apply(x.graph, 'rotary', [x, cosines, sines], {});
+
+/** 0, 1, …, size−1 as int32. */
+export const iota = (graph: Graph, size: Dim): Value => apply(graph, 'iota', [], { size });
+
+/**
+ * A mask of 0 (with probability `rate`) and 1/(1−rate), a pure function of the seed (uint32 scalar), the salt, and
+ * the element's position: the same on recomputation and on resume.
+ */
+export const dropoutMask = (seed: Value, shape: readonly Dim[], rate: number, salt: number, dtype: DType): Value =>
+  apply(seed.graph, 'dropoutMask', [seed], { shape, rate, salt, dtype });
+
+/** Sums a value down to a shape that broadcasts to it: the adjoint of broadcasting. */
+export function sumTo(x: Value, shape: readonly Dim[]): Value {
+  if (sameShape(x.shape, shape)) return x;
+  const extra = x.shape.length - shape.length;
+  if (extra < 0) throw new RangeError(`${formatShape(x.shape)} cannot be summed to ${formatShape(shape)}`);
+  const axes = x.shape.flatMap((dim, axis) => (axis < extra || dim !== shape[axis - extra] ? [axis] : []));
+  return reshape(reduceSum(x, axes, true), shape);
+}
+
+/** Merges leading axes: (…, D) → (N, D). */
+export const flattenRows = (x: Value): Value => {
+  const last = x.shape.at(-1);
+  if (last === undefined) throw new RangeError('a 0-d value has no rows');
+  return reshape(x, [sizeOf(x.shape.slice(0, -1)), last]);
+};
+
+/** Attention over a key/value cache that the runtime extends in place; see the op's record. */
+export function groupQueryAttention(
+  inputs: {
+    query: Value;
+    key: Value;
+    value: Value;
+    pastKey: Value;
+    pastValue: Value;
+    lastIndex: Value;
+    totalLength: Value;
+  },
+  attributes: OpAttributes['groupQueryAttention'],
+): { output: Value; presentKey: Value; presentValue: Value } {
+  const { query, key, value, pastKey, pastValue, lastIndex, totalLength } = inputs;
+  const [output, presentKey, presentValue] = query.graph.add(
+    'groupQueryAttention',
+    [query, key, value, pastKey, pastValue, lastIndex, totalLength],
+    attributes,
+  );
+  return { output: output!, presentKey: presentKey!, presentValue: presentValue! };
+}
+
+/** Zeros of a shape. */
+export const zerosOf = (graph: Graph, dtype: DType, shape: readonly Dim[]): Value =>
+  broadcastTo(scalar(graph, dtype, 0), shape);
+
+/** Pads an axis with zeros. */
+export function padAxis(x: Value, axis: number, before: Dim, after: Dim): Value {
+  const block = (size: Dim): Value =>
+    zerosOf(
+      x.graph,
+      x.dtype,
+      x.shape.map((dim, position) => (position === axis ? size : dim)),
+    );
+  return concat([...(before === 0 ? [] : [block(before)]), x, ...(after === 0 ? [] : [block(after)])], axis);
+}

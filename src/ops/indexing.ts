@@ -1,0 +1,108 @@
+import type { Node, TensorType } from '../graph/graph.js';
+import {
+  gatherElements as pick,
+  gatherRows as rowsOf,
+  reshape,
+  scatterAddElements as scatter,
+  scatterAddRows as scatterRows,
+} from './build.js';
+import { sizeOf } from '../graph/dim.js';
+import { arity, requireAxis, requireDType, requireRank, requireSameDim } from './infer.js';
+import type { Emitter, OpRecords } from './record.js';
+
+function requireSameLeading(x: TensorType, indices: TensorType): void {
+  if (x.shape.length !== indices.shape.length)
+    throw new RangeError('the indices must have as many axes as the operand');
+  for (let axis = 0; axis < x.shape.length - 1; axis++) {
+    requireSameDim(requireAxis(x, axis), requireAxis(indices, axis), `the dimensions of axis ${axis}`);
+  }
+}
+
+/** A zero tensor of the node's output type, to scatter into. */
+function zeroOutput(emitter: Emitter, node: Node): string {
+  const { dtype, shape } = node.outputs[0]!;
+  return emitter.node('Expand', [emitter.constant(dtype, [], [0]), emitter.dims(shape)]);
+}
+
+export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElements' | 'scatterAddElements'> = {
+  gatherRows: {
+    infer: (inputs) => {
+      arity(inputs, 2);
+      const [table, indices] = [inputs[0]!, inputs[1]!];
+      requireDType(['int32'], indices);
+      requireAxis(table, 0);
+      return [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }];
+    },
+    emit: (emitter, node) => [
+      emitter.node(
+        'Gather',
+        node.inputs.map((input) => emitter.name(input)),
+        { axis: 0 },
+      ),
+    ],
+    // A row used several times gets the sum of their gradients.
+    vjp: ({ grad, inputs }) => [
+      () => {
+        const [table, indices] = [inputs[0]!, inputs[1]!];
+        const count = sizeOf(indices.shape);
+        return scatterRows(reshape(grad, [count, ...table.shape.slice(1)]), reshape(indices, [count]), table.shape[0]!);
+      },
+      null,
+    ],
+  },
+  scatterAddRows: {
+    infer: (inputs, { rows }) => {
+      arity(inputs, 2);
+      const [updates, indices] = [inputs[0]!, inputs[1]!];
+      requireDType(['int32'], indices);
+      requireRank(indices, 1, 'the indices');
+      requireSameDim(requireAxis(updates, 0), requireAxis(indices, 0), 'the numbers of updates and indices');
+      return [{ dtype: updates.dtype, shape: [rows, ...updates.shape.slice(1)] }];
+    },
+    emit: (emitter, node) => {
+      const [updates, indices] = [emitter.name(node.inputs[0]!), emitter.name(node.inputs[1]!)];
+      const wide = emitter.node('Cast', [indices], { to: 7 });
+      const column = emitter.node('Unsqueeze', [wide, emitter.constant('int64', [1], [1])]);
+      return [emitter.node('ScatterND', [zeroOutput(emitter, node), column, updates], { reduction: 'add' })];
+    },
+    vjp: ({ grad, inputs }) => [() => rowsOf(grad, inputs[1]!), null],
+  },
+  gatherElements: {
+    infer: (inputs) => {
+      arity(inputs, 2);
+      const [x, indices] = [inputs[0]!, inputs[1]!];
+      requireDType(['int32'], indices);
+      requireSameLeading(x, indices);
+      return [{ dtype: x.dtype, shape: indices.shape }];
+    },
+    emit: (emitter, node) => [
+      emitter.node(
+        'GatherElements',
+        node.inputs.map((input) => emitter.name(input)),
+        { axis: node.inputs[0]!.shape.length - 1 },
+      ),
+    ],
+    vjp: ({ grad, inputs }) => [() => scatter(grad, inputs[1]!, inputs[0]!.shape.at(-1)!), null],
+  },
+  scatterAddElements: {
+    infer: (inputs, { size }) => {
+      arity(inputs, 2);
+      const [updates, indices] = [inputs[0]!, inputs[1]!];
+      requireDType(['int32'], indices);
+      requireSameLeading(updates, indices);
+      requireSameDim(updates.shape.at(-1)!, indices.shape.at(-1)!, 'the numbers of updates and indices');
+      return [{ dtype: updates.dtype, shape: [...updates.shape.slice(0, -1), size] }];
+    },
+    emit: (emitter, node) => [
+      emitter.node(
+        'ScatterElements',
+        [zeroOutput(emitter, node), emitter.name(node.inputs[1]!), emitter.name(node.inputs[0]!)],
+        {
+          axis: node.outputs[0]!.shape.length - 1,
+          reduction: 'add',
+        },
+      ),
+    ],
+    vjp: ({ grad, inputs }) => [() => pick(grad, inputs[1]!), null],
+  },
+};

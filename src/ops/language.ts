@@ -1,0 +1,154 @@
+import { formatShape, sameShape, sizeOf } from '../graph/dim.js';
+import type { TensorType, Value } from '../graph/graph.js';
+import { add, mul, neg, rotary as rotate, slice, sub, sumTo } from './build.js';
+import {
+  arity,
+  broadcastShapes,
+  requireAxis,
+  requireDType,
+  requireFloat,
+  requireRank,
+  requireSameDim,
+  requireSameDType,
+} from './infer.js';
+import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
+
+function inferRowsAndIds(logits: TensorType, ids: TensorType): void {
+  requireFloat(logits);
+  requireRank(logits, 2, 'the logits');
+  requireDType(['int32'], ids);
+  requireRank(ids, 1, 'the ids');
+  requireSameDim(requireAxis(logits, 0), requireAxis(ids, 0), 'the numbers of rows and ids');
+}
+
+const column = (emitter: Emitter, name: string): string =>
+  emitter.node('Unsqueeze', [name, emitter.constant('int64', [1], [1])]);
+
+/** The two halves of the last axis, whose length must be even. */
+function halves(x: Value): [Value, Value] {
+  const size = x.shape.at(-1) as number;
+  return [slice(x, -1, 0, size / 2), slice(x, -1, size / 2, size)];
+}
+
+export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary' | 'groupQueryAttention'> = {
+  // lp_n = x_{n, id_n} − log Σ_v exp x_{n,v}
+  tokenLogProbs: {
+    infer: (inputs) => {
+      arity(inputs, 2);
+      inferRowsAndIds(inputs[0]!, inputs[1]!);
+      return [{ dtype: inputs[0]!.dtype, shape: [inputs[0]!.shape[0]!] }];
+    },
+    emit: (emitter, node) => {
+      const logits = emitter.name(node.inputs[0]!);
+      const axis = emitter.constant('int64', [1], [1]);
+      // log Σ exp in three passes that keep no (N, V) tensor but one: LogSoftmax followed by a gather keeps two.
+      const largest = emitter.node('ReduceMax', [logits, axis], { keepdims: 1 });
+      const total = emitter.node('ReduceSum', [emitter.node('Exp', [emitter.node('Sub', [logits, largest])]), axis], {
+        keepdims: 1,
+      });
+      const normaliser = emitter.node('Add', [largest, emitter.node('Log', [total])]);
+      const chosen = emitter.node('GatherElements', [logits, column(emitter, emitter.name(node.inputs[1]!))], {
+        axis: 1,
+      });
+      return [emitter.node('Squeeze', [emitter.node('Sub', [chosen, normaliser]), axis])];
+    },
+    // dx = (onehot(id) − softmax(x)) · dlp
+    vjp: ({ grad, inputs }) => [() => grad.graph.add('tokenLogProbsGrad', [inputs[0]!, inputs[1]!, grad])[0]!, null],
+  },
+  tokenLogProbsGrad: {
+    infer: (inputs) => {
+      arity(inputs, 3);
+      inferRowsAndIds(inputs[0]!, inputs[1]!);
+      requireSameDim(requireAxis(inputs[0]!, 0), requireAxis(inputs[2]!, 0), 'the numbers of rows and gradients');
+      return [inputs[0]!];
+    },
+    emit: (emitter, node) => {
+      const [logits, ids, grad] = node.inputs.map((input) => emitter.name(input)) as [string, string, string];
+      const gradColumn = column(emitter, grad);
+      const spread = emitter.node('Mul', [
+        emitter.node('Softmax', [logits], { axis: -1 }),
+        emitter.node('Neg', [gradColumn]),
+      ]);
+      return [
+        emitter.node('ScatterElements', [spread, column(emitter, ids), gradColumn], { axis: 1, reduction: 'add' }),
+      ];
+    },
+    vjp: nonDifferentiable('second derivatives of the log-probability are not needed'),
+  },
+  rotary: {
+    infer: (inputs) => {
+      arity(inputs, 3);
+      const [x, cosines, sines] = [inputs[0]!, inputs[1]!, inputs[2]!];
+      requireFloat(x);
+      const size = requireAxis(x, x.shape.length - 1);
+      if (typeof size !== 'number' || size % 2 !== 0) throw new RangeError(`the last axis must be even, got ${size}`);
+      requireSameDType(x, cosines, sines);
+      const half = [...x.shape.slice(0, -1), size / 2];
+      if (!sameShape(cosines.shape, sines.shape) || !sameShape(broadcastShapes(half, cosines.shape), half)) {
+        throw new RangeError(
+          `cosines ${formatShape(cosines.shape)} and sines ${formatShape(sines.shape)} do not fit ${formatShape(half)}`,
+        );
+      }
+      return [x];
+    },
+    emit: (emitter, node) => {
+      const [x, cosines, sines] = node.inputs.map((input) => emitter.name(input)) as [string, string, string];
+      const [first, second] = emitter.nodes(2, 'Split', [x], { axis: -1, num_outputs: 2 }) as [string, string];
+      const times = (a: string, b: string): string => emitter.node('Mul', [a, b]);
+      const low = emitter.node('Sub', [times(first, cosines), times(second, sines)]);
+      const high = emitter.node('Add', [times(second, cosines), times(first, sines)]);
+      return [emitter.node('Concat', [low, high], { axis: -1 })];
+    },
+    // A rotation's adjoint is the rotation by the opposite angle.
+    vjp: ({ grad, inputs }) => {
+      const [x, cosines, sines] = [inputs[0]!, inputs[1]!, inputs[2]!];
+      return [
+        () => rotate(grad, cosines, neg(sines)),
+        () => {
+          const [[x1, x2], [g1, g2]] = [halves(x), halves(grad)];
+          return sumTo(add(mul(g1, x1), mul(g2, x2)), cosines.shape);
+        },
+        () => {
+          const [[x1, x2], [g1, g2]] = [halves(x), halves(grad)];
+          return sumTo(sub(mul(g2, x1), mul(g1, x2)), sines.shape);
+        },
+      ];
+    },
+  },
+  /**
+   * Attention of new queries over a cache (decoding): query (B, T, heads·D), key and value (B, T, kvHeads·D), past
+   * (B, kvHeads, M, D), lastIndex int32 (B) = valid length of each row after this step − 1, totalLength int32 scalar
+   * → output (B, T, heads·D), present like past. On the CPU the runtime writes in place when past and present are the
+   * same buffer. Causal. Rotary embedding is applied by the caller.
+   */
+  groupQueryAttention: {
+    infer: (inputs, { heads, kvHeads }) => {
+      arity(inputs, 7);
+      const [query, key, value, pastKey, pastValue, lastIndex, totalLength] = inputs as TensorType[] & { length: 7 };
+      requireFloat(query!, key!, value!, pastKey!, pastValue!);
+      requireRank(query!, 3, 'the query');
+      requireRank(pastKey!, 4, 'the cache');
+      requireDType(['int32'], lastIndex!, totalLength!);
+      const size = requireAxis(pastKey!, 3);
+      requireSameDim(requireAxis(query!, 2), sizeOf([heads, size]), 'the query width and heads × head size');
+      requireSameDim(requireAxis(key!, 2), sizeOf([kvHeads, size]), 'the key width and kvHeads × head size');
+      requireSameDim(requireAxis(pastKey!, 1), kvHeads, 'the cache heads and kvHeads');
+      if (!sameShape(pastKey!.shape, pastValue!.shape))
+        throw new RangeError('the key and value caches differ in shape');
+      return [query!, pastKey!, pastValue!];
+    },
+    emit: (emitter, node, { heads, kvHeads, scale }) =>
+      emitter.nodes(
+        3,
+        'GroupQueryAttention',
+        node.inputs.map((input) => emitter.name(input)),
+        {
+          num_heads: heads,
+          kv_num_heads: kvHeads,
+          scale: { float: scale },
+        },
+        'com.microsoft',
+      ),
+    vjp: nonDifferentiable('a cache is read in decoding, where nothing is trained'),
+  },
+};

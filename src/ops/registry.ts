@@ -1,0 +1,38 @@
+import { Graph, type TensorType } from '../graph/graph.js';
+import { elementwise } from './elementwise.js';
+import { indexing } from './indexing.js';
+import { language } from './language.js';
+import { logic } from './logic.js';
+import { matmul } from './matmul.js';
+import { normalization } from './normalization.js';
+import { random } from './random.js';
+import type { OpName, OpRecord, OpRecords } from './record.js';
+import { reduce } from './reduce.js';
+import { shapeOps } from './shape.js';
+import { sources } from './sources.js';
+
+/** Every op. */
+export const ops: OpRecords<OpName> = {
+  ...sources,
+  ...elementwise,
+  ...logic,
+  ...matmul,
+  ...reduce,
+  ...normalization,
+  ...shapeOps,
+  ...indexing,
+  ...language,
+  ...random,
+};
+
+/** The record of an op by name; attributes were checked by the types of `build.ts` when the node was made. */
+export function recordOf(op: string): OpRecord<unknown> {
+  if (!Object.hasOwn(ops, op)) throw new RangeError(`there is no op named '${op}'`);
+  return ops[op as OpName] as OpRecord<unknown>;
+}
+
+const infer = (op: string, inputs: readonly TensorType[], attributes: unknown): readonly TensorType[] =>
+  recordOf(op).infer(inputs, attributes);
+
+/** An empty graph that knows the type rules of all ops. */
+export const newGraph = (): Graph => new Graph(infer);

@@ -1,0 +1,66 @@
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import type { Graph } from '../graph/graph.js';
+import type { ExternalTensor } from '../onnx/emit.js';
+
+/** A tensor's bytes in a file, little-endian and row-major, as `.safetensors` holds them. */
+export interface StoredTensor {
+  readonly file: string;
+  readonly offset: number;
+  readonly length: number;
+  readonly dtype: 'F32' | 'F16' | 'BF16';
+  readonly shape: readonly number[];
+}
+
+const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
+
+/**
+ * Where the runtime finds the parameters that have a file. It refuses absolute locations and `../`, and resolves
+ * relative ones from the working directory when the model comes as bytes, so all are named from the root of the file
+ * system, after following symbolic links (the hub's cache consists of them).
+ */
+export async function locateExternal(
+  graph: Graph,
+  weights: ReadonlyMap<string, StoredTensor>,
+): Promise<{ external: Map<string, ExternalTensor>; root: string | undefined }> {
+  const external = new Map<string, ExternalTensor>();
+  const resolved = new Map<string, string>();
+  let root: string | undefined;
+  for (const node of graph.liveNodes()) {
+    const name = String(node.attributes['name']);
+    const stored = node.op === 'parameter' ? weights.get(name) : undefined;
+    if (stored === undefined) continue;
+    let file = resolved.get(stored.file);
+    if (file === undefined) {
+      file = await realpath(stored.file);
+      resolved.set(stored.file, file);
+    }
+    const itsRoot = path.parse(file).root;
+    root ??= itsRoot;
+    if (root !== itsRoot) throw new Error(`weights lie on two drives, ${root} and ${itsRoot}: put them on one`);
+    const location = path.relative(root, file);
+    const { offset, length, shape } = stored;
+    external.set(name, { location, offset, length, dtype: dtypes[stored.dtype], shape });
+  }
+  return { external, root };
+}
+
+let turn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Runs an action with another working directory. The directory belongs to the whole process: one action at a time, and
+ * whoever resolves relative paths must have done so before (the command line does).
+ */
+export async function withWorkingDirectory<T>(directory: string, action: () => Promise<T>): Promise<T> {
+  const mine = turn.then(async () => {
+    const before = process.cwd();
+    process.chdir(directory);
+    try {
+      return await action();
+    } finally {
+      process.chdir(before);
+    }
+  });
+  turn = mine.catch(() => undefined);
+  return mine;
+}

@@ -1,0 +1,45 @@
+import type { DType, Tensor } from '../graph/tensor.js';
+
+/** A feed or fetch: a tensor sent along, or the handle of one that lives in the worker. */
+export type Operand = { readonly tensor: Tensor } | { readonly handle: number };
+
+export interface SessionSettings {
+  readonly threads: number;
+  readonly device: string;
+}
+
+/** What the worker can be asked. */
+export type Request =
+  | { readonly kind: 'create'; readonly bytes: Uint8Array; readonly settings: SessionSettings }
+  | { readonly kind: 'release'; readonly session: number }
+  | {
+      readonly kind: 'run';
+      readonly session: number;
+      readonly feeds: Readonly<Record<string, Operand>>;
+      /** Outputs written into tensors that live in the worker. */
+      readonly into: Readonly<Record<string, number>>;
+      /** Outputs sent back. */
+      readonly fetch: readonly string[];
+    }
+  | { readonly kind: 'put'; readonly tensor: Tensor }
+  | { readonly kind: 'allocate'; readonly dtype: DType; readonly shape: readonly number[] }
+  | { readonly kind: 'get'; readonly handle: number }
+  | { readonly kind: 'set'; readonly handle: number; readonly tensor: Tensor }
+  | { readonly kind: 'free'; readonly handle: number };
+
+export interface Replies {
+  create: number;
+  release: undefined;
+  run: Record<string, Tensor>;
+  put: number;
+  allocate: number;
+  get: Tensor;
+  set: undefined;
+  free: undefined;
+}
+
+export type Envelope = { readonly id: number; readonly request: Request };
+
+export type Answer =
+  | { readonly id: number; readonly ok: true; readonly value: unknown }
+  | { readonly id: number; readonly ok: false; readonly message: string };

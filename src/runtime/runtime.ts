@@ -1,0 +1,162 @@
+import { availableParallelism } from 'node:os';
+import { evaluateDim, formatShape } from '../graph/dim.js';
+import type { Graph, TensorType } from '../graph/graph.js';
+import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
+import { emit, type ExternalTensor } from '../onnx/emit.js';
+import { WorkerHost } from './host.js';
+import type { Operand } from './protocol.js';
+import { locateExternal, withWorkingDirectory, type StoredTensor } from './external.js';
+
+export type { StoredTensor } from './external.js';
+
+/** A tensor that lives where the computation does; it stays there between runs until disposed. */
+export class DeviceTensor {
+  constructor(
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+    readonly handle: number,
+    private readonly host: WorkerHost,
+  ) {}
+
+  /** A copy of its present content. */
+  async read(): Promise<Tensor> {
+    return this.host.call({ kind: 'get', handle: this.handle });
+  }
+
+  /** Overwrites the content with that of a tensor of the same dtype and shape. */
+  async write(tensor: Tensor): Promise<void> {
+    if (tensor.dtype !== this.dtype || tensor.shape.join() !== this.shape.join()) {
+      throw new RangeError(`${describe(tensor)} cannot replace ${describe(this)}`);
+    }
+    await this.host.call({ kind: 'set', handle: this.handle, tensor });
+  }
+
+  get bytes(): number {
+    return elementCount(this.shape) * bytesPerElement(this.dtype);
+  }
+
+  async dispose(): Promise<void> {
+    await this.host.call({ kind: 'free', handle: this.handle });
+  }
+}
+
+const describe = (type: TensorType): string => `${type.dtype}${formatShape(type.shape)}`;
+
+type Feed = Tensor | DeviceTensor;
+
+/** A compiled graph. */
+export class Program {
+  constructor(
+    readonly inputs: ReadonlyMap<string, TensorType>,
+    readonly outputs: ReadonlyMap<string, TensorType>,
+    private readonly session: number,
+    private readonly host: WorkerHost,
+  ) {}
+
+  /**
+   * Runs the graph once. Outputs named in `into` are written there; a tensor may be fed and written in one run only
+   * where the graph reads each element before it writes it (optimizer updates, caches). All other outputs come back.
+   *
+   * @throws RangeError before anything runs when a feed is missing, unknown, or of another dtype or shape
+   */
+  async run(
+    feeds: Readonly<Record<string, Feed>>,
+    into: Readonly<Record<string, DeviceTensor>> = {},
+  ): Promise<Record<string, Tensor>> {
+    const symbols = new Map<string, number>();
+    const operands: Record<string, Operand> = {};
+    for (const [name, type] of this.inputs) {
+      const feed = feeds[name];
+      if (feed === undefined) throw new RangeError(`the feed '${name}' ${describe(type)} is missing`);
+      bind(name, type, feed, symbols);
+      operands[name] = feed instanceof DeviceTensor ? { handle: feed.handle } : { tensor: feed };
+    }
+    const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
+    if (unknown !== undefined) throw new RangeError(`the graph has no input named '${unknown}'`);
+    const targets: Record<string, number> = {};
+    for (const [name, target] of Object.entries(into)) {
+      const type = this.outputs.get(name);
+      if (type === undefined) throw new RangeError(`the graph has no output named '${name}'`);
+      requireFit(`the output '${name}'`, type, target, symbols);
+      targets[name] = target.handle;
+    }
+    const fetch = [...this.outputs.keys()].filter((name) => !(name in targets));
+    return this.host.call({ kind: 'run', session: this.session, feeds: operands, into: targets, fetch });
+  }
+
+  async dispose(): Promise<void> {
+    await this.host.call({ kind: 'release', session: this.session });
+  }
+}
+
+/** Checks a feed against its declared type and learns the values of symbols from it. */
+function bind(name: string, type: TensorType, feed: TensorType, symbols: Map<string, number>): void {
+  for (const [axis, dim] of type.shape.entries()) {
+    if (typeof dim === 'string' && /^\w+$/.test(dim) && !symbols.has(dim)) {
+      const size = feed.shape[axis];
+      if (typeof size === 'number') symbols.set(dim, size);
+    }
+  }
+  requireFit(`the feed '${name}'`, type, feed, symbols);
+}
+
+function requireFit(what: string, type: TensorType, given: TensorType, symbols: ReadonlyMap<string, number>): void {
+  const fits =
+    given.dtype === type.dtype &&
+    given.shape.length === type.shape.length &&
+    type.shape.every((dim, axis) => evaluateDim(dim, symbols) === given.shape[axis]);
+  if (fits) return;
+  const bound = [...symbols].map(([symbol, size]) => `${symbol}=${size}`).join(', ');
+  throw new RangeError(
+    `${what} must be ${describe(type)}${bound === '' ? '' : ` with ${bound}`}, got ${describe(given)}`,
+  );
+}
+
+export interface RuntimeOptions {
+  /** Execution provider of ONNX Runtime. */
+  readonly device?: 'cpu';
+  /** Threads of one computation; fixed for a run, because the last bits of results depend on it. */
+  readonly threads?: number;
+}
+
+/** The engine: one worker thread that holds sessions and tensors. Close it when done. */
+export class Runtime {
+  readonly device: string;
+  readonly threads: number;
+  readonly #host = new WorkerHost();
+
+  constructor(options: RuntimeOptions = {}) {
+    this.device = options.device ?? 'cpu';
+    this.threads = options.threads ?? availableParallelism();
+  }
+
+  /**
+   * Compiles a graph. Parameters that `weights` names are read from their files by the runtime itself, without a copy
+   * in JavaScript; all others become feeds.
+   */
+  async compile(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Promise<Program> {
+    const { external, root } = await locateExternal(graph, weights);
+    const model = emit(graph, { device: this.device, external: external as ReadonlyMap<string, ExternalTensor> });
+    const settings = { threads: this.threads, device: this.device };
+    const create = async (): Promise<number> =>
+      this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
+    const session = root === undefined ? await create() : await withWorkingDirectory(root, create);
+    return new Program(model.inputs, model.outputs, session, this.#host);
+  }
+
+  /** Copies a tensor to where computation happens. */
+  async upload(tensor: Tensor): Promise<DeviceTensor> {
+    const handle = await this.#host.call({ kind: 'put', tensor });
+    return new DeviceTensor(tensor.dtype, tensor.shape, handle, this.#host);
+  }
+
+  /** A tensor of zeros there. */
+  async allocate(dtype: DType, shape: readonly number[]): Promise<DeviceTensor> {
+    const handle = await this.#host.call({ kind: 'allocate', dtype, shape });
+    return new DeviceTensor(dtype, shape, handle, this.#host);
+  }
+
+  async close(): Promise<void> {
+    await this.#host.close();
+  }
+}

@@ -1,0 +1,115 @@
+/** The thread that computes: `session.run()` blocks whoever calls it, so sessions and buffers live here. */
+import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
+import { parentPort } from 'node:worker_threads';
+import { zeros, type DType, type Tensor } from '../graph/tensor.js';
+import type { Answer, Envelope, Operand, Replies, Request, SessionSettings } from './protocol.js';
+
+if (parentPort === null) throw new Error('this file is the entry of a worker thread');
+const port = parentPort;
+env.logLevel = 'error';
+
+const sessions = new Map<number, InferenceSession>();
+const buffers = new Map<number, { tensor: Tensor; ort: OrtTensor }>();
+let lastId = 0;
+
+const toOrt = ({ dtype, data, shape }: Tensor): OrtTensor => new OrtTensor(dtype, data as never, shape);
+
+/** Copies out of memory that the runtime may own, so that the copy can be transferred. */
+const fromOrt = (value: OrtTensor): Tensor => ({
+  dtype: value.type as DType,
+  shape: value.dims,
+  data: (value.data as Float32Array).slice(),
+});
+
+function held(handle: number): { tensor: Tensor; ort: OrtTensor } {
+  const buffer = buffers.get(handle);
+  if (buffer === undefined) throw new Error(`tensor ${handle} was used after it was freed`);
+  return buffer;
+}
+
+function keep(tensor: Tensor): number {
+  buffers.set(++lastId, { tensor, ort: toOrt(tensor) });
+  return lastId;
+}
+
+const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : held(value.handle).ort);
+
+async function create(bytes: Uint8Array, { threads, device }: SessionSettings): Promise<number> {
+  const session = await InferenceSession.create(bytes, {
+    executionProviders: [device],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    enableMemPattern: false,
+    logSeverityLevel: 3,
+  });
+  sessions.set(++lastId, session);
+  return lastId;
+}
+
+async function run(request: Request & { kind: 'run' }): Promise<Record<string, Tensor>> {
+  const session = sessions.get(request.session);
+  if (session === undefined) throw new Error(`session ${request.session} was used after it was released`);
+  const feeds: Record<string, OrtTensor> = {};
+  for (const [name, value] of Object.entries(request.feeds)) feeds[name] = operand(value);
+  const fetches: Record<string, OrtTensor | null> = {};
+  for (const [name, handle] of Object.entries(request.into)) fetches[name] = held(handle).ort;
+  for (const name of request.fetch) fetches[name] = null;
+  const results = await session.run(feeds, fetches);
+  const sent: Record<string, Tensor> = {};
+  for (const name of request.fetch) {
+    const result = results[name]!;
+    sent[name] = fromOrt(result);
+    result.dispose();
+  }
+  return sent;
+}
+
+async function handle(request: Request): Promise<Replies[Request['kind']]> {
+  switch (request.kind) {
+    case 'create':
+      return create(request.bytes, request.settings);
+    case 'release':
+      await sessions.get(request.session)?.release();
+      sessions.delete(request.session);
+      return undefined;
+    case 'run':
+      return run(request);
+    case 'put':
+      return keep(request.tensor);
+    case 'allocate':
+      return keep(zeros(request.dtype, request.shape));
+    case 'get': {
+      const { dtype, shape, data } = held(request.handle).tensor;
+      return { dtype, shape, data: data.slice() as typeof data };
+    }
+    case 'set':
+      held(request.handle).tensor.data.set(request.tensor.data as never);
+      return undefined;
+    case 'free':
+      buffers.delete(request.handle);
+      return undefined;
+  }
+}
+
+/** Buffers of an answer that were made for it alone and can be moved instead of copied. */
+function movable(value: unknown): ArrayBuffer[] {
+  if (typeof value !== 'object' || value === null) return [];
+  const tensors = 'data' in value ? [value as Tensor] : (Object.values(value) as Tensor[]);
+  return tensors.map(({ data }) => data.buffer as ArrayBuffer);
+}
+
+async function reply({ id, request }: Envelope): Promise<void> {
+  let answer: Answer;
+  try {
+    answer = { id, ok: true, value: await handle(request) };
+  } catch (error) {
+    answer = { id, ok: false, message: error instanceof Error ? error.message : String(error) };
+  }
+  port.postMessage(answer, answer.ok ? movable(answer.value) : []);
+}
+
+port.on('message', (envelope: Envelope) => {
+  void reply(envelope);
+});
