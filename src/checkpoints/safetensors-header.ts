@@ -32,6 +32,8 @@ const entrySchema = z.strictObject({
   data_offsets: z.tuple([dimension, dimension]),
 });
 const metadataSchema = z.array(z.tuple([z.string(), z.string()]));
+const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
  * Parses the JSON header of a safetensors file and checks that the tensors fill the data part exactly: no overlap, no
@@ -42,14 +44,18 @@ const metadataSchema = z.array(z.tuple([z.string(), z.string()]));
  * @throws UserError naming the file and the tensor
  */
 export function parseHeader(file: string, json: Uint8Array, dataStart: number, fileSize: number): SafetensorsHeader {
-  const { __metadata__: rawMetadata, ...entries } = parseJson(file, json);
-  const metadata = metadataSchema.safeParse(Object.entries(rawMetadata ?? {}));
+  const { __metadata__: rawMetadata = {}, ...entries } = parseJson(file, json);
+  const metadata = metadataSchema.safeParse(isObject(rawMetadata) ? Object.entries(rawMetadata) : rawMetadata);
   if (!metadata.success) throw corrupt(file, '`__metadata__` must hold strings only');
   const dataSize = fileSize - dataStart;
   const tensors = Object.entries(entries).map(([name, entry]) => tensorInfo(file, name, entry, dataStart, dataSize));
   tensors.sort((a, b) => a.offset - b.offset || a.length - b.length);
   checkFilled(file, tensors, dataStart, fileSize);
-  return { file, tensors: new Map(tensors.map((info) => [info.name, info])), metadata: Object.fromEntries(metadata.data) };
+  return {
+    file,
+    tensors: new Map(tensors.map((info) => [info.name, info])),
+    metadata: Object.fromEntries(metadata.data),
+  };
 }
 
 function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {

@@ -63,6 +63,7 @@ describe('a bad file is refused by name', () => {
     ['unknown dtype', JSON.stringify({ a: entry('F8_E4M3', [4], 0, 4) }), 4, /tensor `a`, dtype/],
     ['entry that is no object', JSON.stringify({ a: 3 }), 0, /tensor `a`/],
     ['metadata that is no text', JSON.stringify({ __metadata__: { n: 1 } }), 0, /__metadata__/],
+    ['metadata that is no object', JSON.stringify({ __metadata__: 'pt' }), 0, /__metadata__/],
     ['invalid JSON', '{"a":', 0, /not JSON/],
     ['an array', '[]', 0, /not a JSON object/],
     ['null', 'null', 0, /not a JSON object/],

@@ -1,0 +1,245 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { UserError } from '../../errors.js';
+import type { DebertaV2Config } from './deberta-v2.js';
+import { activations, weightDtypes } from './fields.js';
+import { knownArchitectures, parseModelConfig, toHuggingFaceConfig } from './model-config.js';
+import type { Qwen3Config } from './qwen3.js';
+
+const where = 'model/config.json';
+const qwen3 = (fields: object = {}): Qwen3Config =>
+  parseModelConfig({ architectures: ['Qwen3ForCausalLM'], model_type: 'qwen3', ...fields }, where) as Qwen3Config;
+const deberta = (fields: object = {}): DebertaV2Config =>
+  parseModelConfig(
+    { architectures: ['DebertaV2ForMaskedLM'], model_type: 'deberta-v2', ...fields },
+    where,
+  ) as DebertaV2Config;
+
+describe('Qwen3', () => {
+  it('takes the defaults of transformers for what is absent', () => {
+    expect(qwen3()).toMatchObject({
+      vocabSize: 151936,
+      headDim: 128,
+      numKeyValueHeads: 32,
+      ropeTheta: 10000,
+      rmsNormEps: 1e-6,
+    });
+    expect(
+      qwen3({ num_attention_heads: 16, hidden_size: 512, num_key_value_heads: null, head_dim: null }),
+    ).toMatchObject({
+      numKeyValueHeads: 16,
+      headDim: 32,
+    });
+  });
+
+  it('reads the rotary base and the dtype in the old and in the new style', () => {
+    const style5 = { rope_parameters: { rope_type: 'default', rope_theta: 1e6 }, dtype: 'bfloat16' };
+    const style4 = { rope_theta: 1e6, rope_scaling: null, torch_dtype: 'bfloat16' };
+    expect(qwen3(style5)).toEqual(qwen3(style4));
+    expect(qwen3(style5)).toMatchObject({ ropeTheta: 1e6, dtype: 'bfloat16' });
+    expect(qwen3({ rope_theta: 5e5, rope_parameters: { rope_type: 'default' } }).ropeTheta).toBe(5e5);
+    expect(qwen3({ torch_dtype: 'torch.float16' }).dtype).toBe('float16');
+  });
+
+  it('reads one EOS id, several, or none', () => {
+    expect(qwen3({ eos_token_id: 1 }).eosTokenIds).toEqual([1]);
+    expect(qwen3({ eos_token_id: [151645, 151643, 151645] }).eosTokenIds).toEqual([151645, 151643]);
+    expect(qwen3({ eos_token_id: null }).eosTokenIds).toEqual([]);
+  });
+
+  it.each<[object, RegExp]>([
+    [{ rope_scaling: { type: 'yarn', factor: 4 } }, /Rotary embedding of type `yarn` is not supported/],
+    [{ rope_parameters: { rope_type: 'llama3', rope_theta: 1e6 } }, /`llama3`/],
+    [{ use_sliding_window: true, max_window_layers: 8 }, /`sliding_attention` is not supported/],
+    [{ layer_types: ['full_attention', 'sliding_attention'] }, /`sliding_attention`/],
+    [{ hidden_act: 'gelu' }, /Activation `gelu`/],
+    [{ quantization_config: { load_in_4bit: true } }, /quantised/],
+    [{ num_key_value_heads: 5 }, /32 attention heads cannot share 5/],
+    [{ head_dim: 25 }, /must be even/],
+    [{ hidden_size: 'many' }, /`hidden_size` is "many"/],
+    [{ vocab_size: -3 }, /`vocab_size` is -3/],
+    [{ dtype: 'int8' }, /`dtype` is "int8"/],
+  ])('refuses %j', (fields, message) => {
+    expect(() => qwen3(fields)).toThrow(message);
+    expect(() => qwen3(fields)).toThrow(UserError);
+  });
+
+  it('accepts a sliding window that no layer uses', () => {
+    expect(() => qwen3({ sliding_window: 4096, use_sliding_window: false })).not.toThrow();
+    expect(() => qwen3({ use_sliding_window: true, num_hidden_layers: 28, max_window_layers: 28 })).not.toThrow();
+  });
+});
+
+describe('DeBERTa-v2', () => {
+  it('takes the defaults of transformers for what is absent', () => {
+    expect(deberta()).toMatchObject({
+      positionBiasedInput: true,
+      relativeAttention: false,
+      maxRelativePositions: 512,
+      positionBuckets: 0,
+      normRelEbd: 'none',
+      posAttType: [],
+      convKernelSize: 0,
+      convAct: 'tanh',
+      legacy: true,
+      padTokenId: 0,
+      labels: ['LABEL_0', 'LABEL_1'],
+      classifierDropout: 0.1,
+    });
+  });
+
+  it('reads the kinds of position attention as a list or as one text', () => {
+    expect(deberta({ pos_att_type: 'p2c|C2P' }).posAttType).toEqual(['p2c', 'c2p']);
+    expect(deberta({ pos_att_type: ['c2p'] }).posAttType).toEqual(['c2p']);
+  });
+
+  it('reads labels from id2label in the order of their index, or counts them', () => {
+    expect(deberta({ id2label: { '1': 'humorous', '0': 'plain', '2': 'odd' } }).labels).toEqual([
+      'plain',
+      'humorous',
+      'odd',
+    ]);
+    expect(deberta({ num_labels: 1 }).labels).toEqual(['LABEL_0']);
+  });
+
+  it.each<[object, RegExp]>([
+    [{ pos_att_type: 'p2p' }, /`pos_att_type` p2p/],
+    [{ hidden_size: 50, num_attention_heads: 4 }, /50 is not divisible by 4 heads/],
+    [{ embedding_size: 64 }, /`embedding_size` 64/],
+    [{ attention_head_size: 32 }, /`attention_head_size` 32/],
+    [{ pooler_hidden_size: 32 }, /`pooler_hidden_size` 32/],
+    [{ conv_kernel_size: 4 }, /must be odd/],
+    [{ conv_groups: 7 }, /7 conv_groups/],
+    [{ hidden_act: 'mish' }, /`hidden_act` is "mish"/],
+    [{ hidden_dropout_prob: 1 }, /`hidden_dropout_prob` is 1/],
+    [{ id2label: { '1': 'a' } }, /no label 0/],
+    [{ id2label: {} }, /`id2label` is empty/],
+    [{ num_hidden_layers: 1e12 }, /`num_hidden_layers`/],
+  ])('refuses %j', (fields, message) => {
+    expect(() => deberta(fields)).toThrow(message);
+    expect(() => deberta(fields)).toThrow(UserError);
+  });
+});
+
+describe('architectures', () => {
+  it('names the known ones when it meets another', () => {
+    const error = (() => {
+      try {
+        return parseModelConfig({ architectures: ['LlamaForCausalLM'], model_type: 'llama' }, where);
+      } catch (caught) {
+        return caught;
+      }
+    })();
+    expect(error).toBeInstanceOf(UserError);
+    expect(error).toMatchObject({ where, message: expect.stringContaining('LlamaForCausalLM') as string });
+    for (const known of knownArchitectures) expect((error as UserError).fix).toContain(known);
+    expect(() => parseModelConfig({}, where)).toThrow(/of model type \(none\)/);
+    expect(() => parseModelConfig([], where)).toThrow(UserError);
+  });
+
+  it('goes by the model type where none is named', () => {
+    expect(parseModelConfig({ model_type: 'qwen3' }, where).architecture).toBe('Qwen3ForCausalLM');
+    expect(parseModelConfig({ model_type: 'deberta-v2' }, where).architecture).toBe('DebertaV2Model');
+  });
+});
+
+const ids = fc.option(fc.nat(999));
+const dtype = fc.constantFrom(...weightDtypes);
+const size = fc.integer({ min: 1, max: 64 });
+const fraction = fc.double({ min: 0, max: 0.9, noNaN: true });
+const positive = fc.double({ min: 1e-12, max: 1e7, noNaN: true });
+
+const qwen3Arbitrary: fc.Arbitrary<Qwen3Config> = fc
+  .record({ groups: fc.integer({ min: 1, max: 4 }), half: size })
+  .chain(({ groups, half }) =>
+    fc.record({
+      modelType: fc.constant('qwen3' as const),
+      architecture: fc.constant('Qwen3ForCausalLM' as const),
+      vocabSize: size,
+      hiddenSize: size,
+      intermediateSize: size,
+      numHiddenLayers: size,
+      numAttentionHeads: fc.constant(groups * 3),
+      numKeyValueHeads: fc.constant(groups),
+      headDim: fc.constant(half * 2),
+      hiddenAct: fc.constant('silu' as const),
+      maxPositionEmbeddings: size,
+      initializerRange: fraction,
+      rmsNormEps: positive,
+      ropeTheta: positive,
+      tieWordEmbeddings: fc.boolean(),
+      attentionBias: fc.boolean(),
+      attentionDropout: fraction,
+      bosTokenId: ids,
+      eosTokenIds: fc.uniqueArray(fc.nat(999), { maxLength: 3 }),
+      padTokenId: ids,
+      dtype,
+    }),
+  );
+
+const debertaArbitrary: fc.Arbitrary<DebertaV2Config> = fc
+  .record({ heads: fc.integer({ min: 1, max: 4 }), headSize: size })
+  .chain(({ heads, headSize }) =>
+    fc.record({
+      modelType: fc.constant('deberta-v2' as const),
+      architecture: fc.constantFrom('DebertaV2ForSequenceClassification', 'DebertaV2ForMaskedLM', 'DebertaV2Model'),
+      vocabSize: size,
+      hiddenSize: fc.constant(heads * headSize),
+      intermediateSize: size,
+      numHiddenLayers: size,
+      numAttentionHeads: fc.constant(heads),
+      hiddenAct: fc.constantFrom(...activations),
+      hiddenDropoutProb: fraction,
+      attentionProbsDropoutProb: fraction,
+      layerNormEps: positive,
+      initializerRange: fraction,
+      maxPositionEmbeddings: size,
+      typeVocabSize: fc.nat(2),
+      positionBiasedInput: fc.boolean(),
+      relativeAttention: fc.boolean(),
+      maxRelativePositions: size,
+      positionBuckets: fc.nat(64),
+      normRelEbd: fc.constantFrom('none', 'layer_norm'),
+      shareAttKey: fc.boolean(),
+      posAttType: fc.subarray(['c2p', 'p2c'] as const),
+      convKernelSize: fc.constantFrom(1, 3, 5),
+      convGroups: fc.constant(headSize),
+      convAct: fc.constantFrom(...activations),
+      poolerDropout: fraction,
+      poolerHiddenAct: fc.constantFrom(...activations),
+      classifierDropout: fraction,
+      labels: fc.uniqueArray(fc.string({ minLength: 1 }), { minLength: 1, maxLength: 12 }),
+      legacy: fc.boolean(),
+      tieWordEmbeddings: fc.boolean(),
+      padTokenId: ids,
+      dtype,
+    }),
+  );
+
+it('what is written as config.json is read back the same', () => {
+  fc.assert(
+    fc.property(fc.oneof(qwen3Arbitrary, debertaArbitrary), (config) => {
+      const text = JSON.stringify(toHuggingFaceConfig(config));
+      expect(parseModelConfig(JSON.parse(text), where)).toEqual(config);
+    }),
+  );
+});
+
+it('any JSON gives a config or a UserError, never anything else', () => {
+  const keys = Object.keys({
+    ...toHuggingFaceConfig(qwen3()),
+    ...toHuggingFaceConfig(deberta()),
+    rope_scaling: null,
+    num_labels: 1,
+  });
+  const fields = fc.dictionary(fc.constantFrom(...keys), fc.jsonValue({ maxDepth: 2 }));
+  fc.assert(
+    fc.property(fields, fc.constantFrom(...knownArchitectures), (given, architecture) => {
+      try {
+        parseModelConfig({ architectures: [architecture], ...given }, where);
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+      }
+    }),
+  );
+});
