@@ -1,0 +1,35 @@
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { key } from './key.js';
+import { count } from './training.js';
+
+/** Devices that this build can compute on. */
+export const DEVICES = ['cpu'] as const;
+
+/** Keys that every command understands. */
+export const commonKeys = {
+  seed: key(count(0).max(0xffffffff).default(1), 'Seed of every random choice but the split.', { flag: '--seed <n>' }),
+  device: key(z.enum(DEVICES).default('cpu'), 'Device that computes.', { flag: '--device <name>' }),
+  threads: key(
+    count().default(availableParallelism),
+    'Threads that compute; fixed for a run, as results depend on it.',
+    {
+      flag: '--threads <n>',
+      defaultText: 'the cores available',
+    },
+  ),
+};
+
+/** Keys of whatever leaves a run folder. */
+export function runKeys(name: string) {
+  return {
+    ...commonKeys,
+    out: key(z.string().min(1).default(`runs/${name}`), 'Run folder to write; must be new, empty or resumed.', {
+      path: true,
+      flag: '--out <dir>',
+    }),
+    resume: key(z.boolean().default(false), 'Go on from the newest whole checkpoint in the run folder.', {
+      flag: '--resume',
+    }),
+  };
+}

@@ -1,0 +1,143 @@
+import { z } from 'zod';
+import { commonKeys, runKeys } from './common.js';
+import { dataSection } from './data.js';
+import { evaluateSection, generateSection } from './generate.js';
+import { grpoSection } from './grpo.js';
+import { type RefineContext, key, refuse } from './key.js';
+import { loraSection } from './lora.js';
+import { pretrainSection } from './pretrain.js';
+import { rmSection } from './rm.js';
+import { sftSection } from './sft.js';
+
+const folder = () => z.string().min(1);
+const section = <T extends z.ZodType>(schema: T, help: string) => key(schema, help);
+
+const data = section(dataSection.prefault({}), 'Rows, prompts and the split.');
+const lora = section(loraSection.prefault({}), 'The low-rank adapter that is trained.');
+const pretrain = section(pretrainSection.prefault({}), 'Making a base model from scratch.');
+const sft = section(sftSection.prefault({}), 'Supervised fine-tuning.');
+const rm = section(rmSection.prefault({}), 'Training the reward model.');
+const grpo = section(grpoSection.prefault({}), 'Group relative policy optimization.');
+const generate = section(generateSection.prefault({}), 'Writing texts.');
+const evaluate = section(evaluateSection.prefault({}), 'Measuring on unseen prompts.');
+
+const models = section(
+  z.strictObject({
+    policy: key(folder(), 'Folder of the language model that learns to write.', { path: true }),
+    reward: key(folder(), 'Folder of the encoder that becomes the reward model.', { path: true }),
+  }),
+  'The models that a recipe starts from.',
+);
+const policy = key(folder(), 'Folder of the language model.', {
+  path: true,
+  flag: '--model <dir>',
+  from: 'models.policy',
+});
+const encoder = key(folder(), 'Folder of the encoder to start from.', {
+  path: true,
+  flag: '--model <dir>',
+  from: 'models.reward',
+});
+const classifier = key(folder(), 'Folder of the reward model.', { path: true, flag: '--model <dir>' });
+const adapter = (help: string) => key(folder().optional(), help, { path: true, flag: '--adapter <dir>' });
+const reward = key(folder(), 'Folder of the reward model.', { path: true, flag: '--rm <dir>' });
+const chooser = key(folder().optional(), 'Folder of the reward model that chooses the best text.', {
+  path: true,
+  flag: '--rm <dir>',
+});
+
+/** Refuses a stage without rows. */
+function needData(config: { data: z.output<typeof dataSection> }, context: RefineContext): void {
+  if (config.data.dir !== undefined || config.data.file !== undefined) return;
+  refuse(context, ['data', 'dir'], 'is missing: there are no rows', 'give --set data.dir=DIR or --set data.file=FILE');
+}
+
+/** Refuses a choice among texts without a reward model. */
+function needReward(config: { generate: { bestOf: number }; rm?: string | undefined }, context: RefineContext): void {
+  if (config.generate.bestOf === 1 || config.rm !== undefined) return;
+  const fix = 'give --rm DIR';
+  refuse(context, ['generate', 'bestOf'], `is ${config.generate.bestOf}, but no reward model is there to choose`, fix);
+}
+
+/** One schema a stage: the object it is called with, which is what a run's manifest records. */
+export const stageSchemas = {
+  pretrain: z
+    .strictObject({
+      ...runKeys('pretrain'),
+      model: key(folder().optional(), 'Folder of a base model to go on from.', { path: true, flag: '--model <dir>' }),
+      data,
+      pretrain,
+    })
+    .superRefine(needData),
+  sft: z
+    .strictObject({
+      ...runKeys('sft'),
+      model: policy,
+      adapter: adapter('Adapter folder to go on from.'),
+      data,
+      lora,
+      sft,
+    })
+    .superRefine(needData),
+  rm: z.strictObject({ ...runKeys('rm'), model: encoder, data, rm }).superRefine(needData),
+  grpo: z
+    .strictObject({
+      ...runKeys('grpo'),
+      model: policy,
+      adapter: adapter('Adapter folder that is merged into the model first, as the policy to start from.'),
+      rm: reward,
+      data,
+      lora,
+      grpo,
+    })
+    .superRefine(needData),
+  generate: z
+    .strictObject({
+      ...commonKeys,
+      model: policy,
+      adapter: adapter('Adapter folder to put on the model.'),
+      rm: chooser,
+      data,
+      generate,
+    })
+    .superRefine(needReward),
+  score: z.strictObject({ ...commonKeys, model: policy, adapter: adapter('Adapter folder to put on the model.') }),
+  classify: z.strictObject({ ...commonKeys, model: classifier }),
+  evaluate: z
+    .strictObject({
+      ...runKeys('evaluate'),
+      model: policy,
+      adapter: adapter('Adapter folder to put on the model.'),
+      rm: reward,
+      data,
+      generate,
+      evaluate,
+    })
+    .superRefine(needData),
+  data: z.strictObject({ ...commonKeys, data }),
+  run: z
+    .strictObject({ ...runKeys('run'), models, data, lora, sft, rm, grpo, generate, evaluate })
+    .superRefine((config, context) => {
+      if (config.data.dir !== undefined) return;
+      const fix = 'give data.dir, a folder with sft_train.csv and rm_train.csv';
+      if (config.data.file === undefined) refuse(context, ['data', 'dir'], 'is missing: there are no rows', fix);
+      else refuse(context, ['data', 'file'], "is given, but the whole pipeline needs each stage's own rows", fix);
+    }),
+} satisfies Record<string, z.ZodType>;
+
+export type StageName = keyof typeof stageSchemas;
+export const STAGE_NAMES = Object.keys(stageSchemas) as StageName[];
+
+/** The resolved configuration of a stage. */
+export type StageConfig<Name extends StageName> = z.output<(typeof stageSchemas)[Name]>;
+
+export type PretrainConfig = StageConfig<'pretrain'>;
+export type SftConfig = StageConfig<'sft'>;
+export type RmConfig = StageConfig<'rm'>;
+export type GrpoConfig = StageConfig<'grpo'>;
+export type GenerateConfig = StageConfig<'generate'>;
+export type ScoreConfig = StageConfig<'score'>;
+export type ClassifyConfig = StageConfig<'classify'>;
+export type EvaluateConfig = StageConfig<'evaluate'>;
+export type RunConfig = StageConfig<'run'>;
+export type DataCommandConfig = StageConfig<'data'>;
