@@ -35,7 +35,7 @@ export function parseCsv(text: string, file: string): Table {
   return {
     columns: named.map(({ name }) => name),
     records: rows.map(({ record, info }) => ({
-      line: info.lines - record.reduce((sum, value) => sum + countNewlines(value), 0),
+      line: info.lines - embeddedNewlines(record),
       values: Object.fromEntries(named.map(({ name, i }) => [name, record[i] ?? ''])),
     })),
   };
@@ -52,26 +52,24 @@ function parseRecords(text: string, file: string): ParsedRecord[] {
 }
 
 function malformed(cause: CsvError, text: string, file: string): UserError {
-  // The record that failed begins where the last whole one ended; the line csv-parse names is where it gave up.
-  const whole = Buffer.from(text).subarray(0, Number(cause['bytes_records'])).toString();
-  const line = countNewlines(whole) + 1 + leadingBlankLines(text.slice(whole.length));
-  const where = `${file}:${line}`;
+  const line = Number(cause['lines']);
   switch (cause.code) {
     case 'CSV_QUOTE_NOT_CLOSED':
       return new UserError({
         code: 'data.unclosed-quote',
-        message: 'A double quote is opened in the row that begins here and never closed.',
-        where,
+        message: 'A double quote opens a field here and nothing closes it.',
+        where: `${file}:${lineOfOpenQuote(text, Number(cause['bytes']))}`,
         fix: 'Close it, or write a double quote inside a quoted field twice ("").',
         cause,
       });
     case 'CSV_RECORD_INCONSISTENT_FIELDS_LENGTH': {
-      const got = (cause['record'] as readonly string[]).length;
+      const record = cause['record'] as readonly string[];
+      const got = record.length;
       const expected = Number(/expect (\d+)/u.exec(cause.message)?.[1]);
       return new UserError({
         code: 'data.field-count',
         message: `The row has ${got} fields where the header has ${expected}.`,
-        where,
+        where: `${file}:${line - embeddedNewlines(record)}`,
         fix:
           got > expected
             ? 'Put a field that holds a comma or a line break between double quotes.'
@@ -79,17 +77,32 @@ function malformed(cause: CsvError, text: string, file: string): UserError {
         cause,
       });
     }
+    case 'CSV_INVALID_CLOSING_QUOTE':
+      return new UserError({
+        code: 'data.stray-quote',
+        message: `A double quote opens a field here, and the one in line ${line} that closes it has text after it.`,
+        where: `${file}:${lineOfOpenQuote(text, Number(cause['bytes']))}`,
+        fix: 'Close the field where it ends, and write each double quote inside it twice ("").',
+        cause,
+      });
     default:
       return new UserError({
         code: 'data.stray-quote',
-        message: 'A double quote stands inside a field where it neither opens nor closes it.',
-        where,
+        message: 'A double quote stands inside a field that does not begin with one.',
+        where: `${file}:${line}`,
         fix: 'Put the whole field between double quotes and write each double quote inside it twice ("").',
         cause,
       });
   }
 }
 
-function leadingBlankLines(text: string): number {
-  return /^\n*/u.exec(text)![0].length;
+/** csv-parse names the line where it gave up; the quote stands after the last field that it finished. */
+function lineOfOpenQuote(text: string, bytesFinished: number): number {
+  const finished = Buffer.from(text).subarray(0, bytesFinished).toString();
+  const blank = /^\n*/u.exec(text.slice(finished.length))![0];
+  return countNewlines(finished) + blank.length + 1;
+}
+
+function embeddedNewlines(record: readonly string[]): number {
+  return record.reduce((sum, value) => sum + countNewlines(value), 0);
 }
