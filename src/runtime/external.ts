@@ -8,11 +8,16 @@ export interface StoredTensor {
   readonly file: string;
   readonly offset: number;
   readonly length: number;
-  readonly dtype: 'F32' | 'F16' | 'BF16';
+  /** One of F32, F16, BF16, by their safetensors names. */
+  readonly dtype: string;
   readonly shape: readonly number[];
 }
 
-const dtypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
+const dtypes = new Map<string, ExternalTensor['dtype']>([
+  ['F32', 'float32'],
+  ['F16', 'float16'],
+  ['BF16', 'bfloat16'],
+]);
 
 /**
  * Where the runtime finds the parameters that have a file. It refuses absolute locations and `../`, and resolves
@@ -40,7 +45,9 @@ export async function locateExternal(
     if (root !== itsRoot) throw new Error(`weights lie on two drives, ${root} and ${itsRoot}: put them on one`);
     const location = path.relative(root, file);
     const { offset, length, shape } = stored;
-    external.set(name, { location, offset, length, dtype: dtypes[stored.dtype], shape });
+    const dtype = dtypes.get(stored.dtype);
+    if (dtype === undefined) throw new RangeError(`'${name}' is stored as ${stored.dtype}, not as one of ${[...dtypes.keys()].join(', ')}`);
+    external.set(name, { location, offset, length, dtype, shape });
   }
   return { external, root };
 }

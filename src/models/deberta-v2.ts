@@ -1,0 +1,262 @@
+import type { Dim } from '../graph/dim.js';
+import type { Value } from '../graph/graph.js';
+import type { Tensor } from '../graph/tensor.js';
+import { wrap } from '../graph/tensor.js';
+import { paddingBias, perHead, splitHeads } from '../nn/attention.js';
+import type { ModelContext } from '../nn/context.js';
+import { activations, layerNorm, linear } from '../nn/layers.js';
+import {
+  add,
+  cast,
+  concat,
+  gatherElements,
+  gatherRows,
+  iota,
+  matmul,
+  mul,
+  reshape,
+  slice,
+  softmax,
+  transpose,
+  zerosOf,
+} from '../ops/build.js';
+import type { DebertaV2Config } from './config/deberta-v2.js';
+
+export interface EncoderInputs {
+  /** int32 (B, T). */
+  readonly inputIds: Value;
+  /** int32 (B, T), 1 = a real token. */
+  readonly attentionMask: Value;
+  /** int32 (T, T): which relative embedding query i uses for key j. */
+  readonly relativeIndex: Value;
+}
+
+/** Declares an encoder's feeds: `input_ids`, `attention_mask`, `relative_index`. */
+export function encoderInputs({ graph }: ModelContext, batch: Dim = 'B', length: Dim = 'T'): EncoderInputs {
+  return {
+    inputIds: graph.input('input_ids', 'int32', [batch, length]),
+    attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
+    relativeIndex: graph.input('relative_index', 'int32', [length, length]),
+  };
+}
+
+/** Distances that have an embedding, on each side. */
+const span = (config: DebertaV2Config): number =>
+  config.positionBuckets > 0 ? config.positionBuckets : config.maxRelativePositions;
+
+/**
+ * The `relative_index` feed for sequences of a length: clamp(bucket(i − j) + span, 0, 2·span − 1), int32 (T, T).
+ * Near distances have a bucket each, far ones share buckets that grow logarithmically; computed in float32 as the
+ * reference does, so that borders fall alike.
+ */
+export function relativeIndex(config: DebertaV2Config, length: number): Tensor<'int32'> {
+  const index = new Int32Array(length * length);
+  const buckets = Array.from({ length: 2 * length - 1 }, (_, i) => bucketOf(i - length + 1, config));
+  const [reach, last] = [span(config), 2 * span(config) - 1];
+  for (let i = 0; i < length; i++) {
+    for (let j = 0; j < length; j++) {
+      index[i * length + j] = Math.min(last, Math.max(0, buckets[i - j + length - 1]! + reach));
+    }
+  }
+  return wrap('int32', [length, length], index);
+}
+
+function bucketOf(distance: number, { positionBuckets, maxRelativePositions }: DebertaV2Config): number {
+  const middle = Math.floor(positionBuckets / 2);
+  if (positionBuckets === 0 || Math.abs(distance) <= middle) return distance;
+  const f = Math.fround;
+  const share = f(f(Math.log(f(Math.abs(distance) / middle))) / f(Math.log(f((maxRelativePositions - 1) / middle))));
+  return Math.sign(distance) * (Math.ceil(f(share * (middle - 1))) + middle);
+}
+
+/**
+ * DeBERTa-v2 (He et al., 2021, https://arxiv.org/abs/2006.03654): token ids → hidden states (B, T, hiddenSize).
+ * `states[0]` is the embedding, `states[i]` the output of block i.
+ */
+export function debertaV2Hidden(
+  context: ModelContext,
+  config: DebertaV2Config,
+  inputs: EncoderInputs,
+): { hidden: Value; states: Value[] } {
+  const [batch, length] = [inputs.inputIds.shape[0]!, inputs.inputIds.shape[1]!];
+  const present = reshape(cast(inputs.attentionMask, context.dtype), [batch, length, 1]);
+  const embedded = embed(context, config, inputs, present);
+  const positions = relativeEmbeddings(context, config);
+  const bias = paddingBias(inputs.attentionMask, context.dtype);
+  const states = [embedded];
+  let x = embedded;
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    x = block(context, config, `deberta.encoder.layer.${layer}`, x, { bias, positions, index: inputs.relativeIndex });
+    if (layer === 0 && config.convKernelSize > 0) x = convolution(context, config, embedded, x, present);
+    states.push(x);
+  }
+  return { hidden: x, states };
+}
+
+const dropHidden = (context: ModelContext, config: DebertaV2Config, x: Value): Value =>
+  context.dropout(x, config.hiddenDropoutProb);
+
+const wordEmbeddings = (context: ModelContext, config: DebertaV2Config): Value =>
+  context.weight('deberta.embeddings.word_embeddings.weight', [config.vocabSize, config.hiddenSize]);
+
+function embed(context: ModelContext, config: DebertaV2Config, { inputIds }: EncoderInputs, present: Value): Value {
+  let x = gatherRows(wordEmbeddings(context, config), inputIds);
+  if (config.positionBiasedInput) {
+    const table = context.weight('deberta.embeddings.position_embeddings.weight', [
+      config.maxPositionEmbeddings,
+      config.hiddenSize,
+    ]);
+    x = add(x, gatherRows(table, iota(context.graph, inputIds.shape[1]!)));
+  }
+  if (config.typeVocabSize > 0) {
+    const table = context.weight('deberta.embeddings.token_type_embeddings.weight', [
+      config.typeVocabSize,
+      config.hiddenSize,
+    ]);
+    x = add(x, slice(table, 0, 0, 1));
+  }
+  const normed = layerNorm(context, x, 'deberta.embeddings.LayerNorm', config.layerNormEps);
+  return dropHidden(context, config, mul(normed, present));
+}
+
+/** The table of relative position embeddings, (2·span, hiddenSize), or none. */
+function relativeEmbeddings(context: ModelContext, config: DebertaV2Config): Value | undefined {
+  if (!config.relativeAttention) return undefined;
+  const table = context.weight('deberta.encoder.rel_embeddings.weight', [2 * span(config), config.hiddenSize]);
+  return config.normRelEbd === 'layer_norm'
+    ? layerNorm(context, table, 'deberta.encoder.LayerNorm', config.layerNormEps)
+    : table;
+}
+
+interface AttentionSetting {
+  readonly bias: Value;
+  readonly positions: Value | undefined;
+  readonly index: Value;
+}
+
+function block(
+  context: ModelContext,
+  config: DebertaV2Config,
+  module: string,
+  x: Value,
+  setting: AttentionSetting,
+): Value {
+  const { hiddenSize, intermediateSize, layerNormEps } = config;
+  const mixed = disentangledAttention(context, config, `${module}.attention.self`, x, setting);
+  const square = { inputs: hiddenSize, outputs: hiddenSize, bias: true };
+  const attended = dropHidden(context, config, linear(context, mixed, `${module}.attention.output.dense`, square));
+  const middle = layerNorm(context, add(attended, x), `${module}.attention.output.LayerNorm`, layerNormEps);
+  const wide = linear(context, middle, `${module}.intermediate.dense`, {
+    inputs: hiddenSize,
+    outputs: intermediateSize,
+    bias: true,
+  });
+  const narrow = { inputs: intermediateSize, outputs: hiddenSize, bias: true };
+  const fed = linear(context, activations[config.hiddenAct](wide), `${module}.output.dense`, narrow);
+  return layerNorm(context, add(dropHidden(context, config, fed), middle), `${module}.output.LayerNorm`, layerNormEps);
+}
+
+/**
+ * Content attends to content, content to position (c2p), and position to content (p2c), each over the same scale:
+ * score(i, j) = (q_i·k_j + q_i·kʳ_δ(i,j) + k_j·qʳ_δ(i,j)) / √(terms·D), softmax over j.
+ */
+function disentangledAttention(
+  context: ModelContext,
+  config: DebertaV2Config,
+  module: string,
+  x: Value,
+  { bias, positions, index }: AttentionSetting,
+): Value {
+  const { numAttentionHeads: heads, hiddenSize } = config;
+  const size = hiddenSize / heads;
+  const batch = x.shape[0]!;
+  const project = (from: Value, name: string): Value =>
+    linear(context, from, `${module}.${name}`, { inputs: hiddenSize, outputs: hiddenSize, bias: true });
+  const perHeads = (from: Value): Value => transpose(splitHeads(from, heads), [0, 2, 1, 3]); // (B, H, T, D)
+  const terms = positions === undefined ? [] : config.posAttType;
+  const scale = 1 / Math.sqrt(size * (1 + terms.length));
+  const query = mul(perHeads(project(x, 'query_proj')), scale);
+  const key = perHeads(project(x, 'key_proj'));
+  const value = perHeads(project(x, 'value_proj'));
+  let scores = matmul(query, key, { transB: true });
+
+  if (positions !== undefined && terms.length > 0) {
+    const table = context.dropout(positions, config.hiddenDropoutProb);
+    const ofPositions = (name: string): Value =>
+      transpose(reshape(project(table, name), [table.shape[0]!, heads, size]), [1, 0, 2]); // (H, 2·span, D)
+    const picked = perHead(index, batch, heads);
+    if (terms.includes('c2p')) {
+      const keys = ofPositions(config.shareAttKey ? 'key_proj' : 'pos_key_proj');
+      scores = add(scores, gatherElements(matmul(query, keys, { transB: true }), picked));
+    }
+    if (terms.includes('p2c')) {
+      const queries = mul(ofPositions(config.shareAttKey ? 'query_proj' : 'pos_query_proj'), scale);
+      // Row j holds key j against every distance; what query i needs lies at δ(i, j), so pick by the transposed index.
+      const byKey = gatherElements(matmul(key, queries, { transB: true }), transpose(picked, [0, 1, 3, 2]));
+      scores = add(scores, transpose(byKey, [0, 1, 3, 2]));
+    }
+  }
+  const weights = context.dropout(softmax(add(scores, bias)), config.attentionProbsDropoutProb);
+  const mixed = transpose(matmul(weights, value), [0, 2, 1, 3]); // (B, T, H, D)
+  return reshape(mixed, [batch, x.shape[1]!, hiddenSize]);
+}
+
+/** The convolution of larger DeBERTa-v2 models: over the embedding, added to the first block's output. */
+function convolution(context: ModelContext, config: DebertaV2Config, embedded: Value, x: Value, present: Value): Value {
+  const { hiddenSize, convKernelSize: width, convGroups: groups } = config;
+  const module = 'deberta.encoder.conv';
+  const perGroup = hiddenSize / groups;
+  const weight = context.weight(`${module}.conv.weight`, [hiddenSize, perGroup, width]);
+  const [batch, length] = [embedded.shape[0]!, embedded.shape[1]!];
+  const margin = zerosOf(context.graph, context.dtype, [batch, (width - 1) / 2, hiddenSize]);
+  const padded = width === 1 ? embedded : concat([margin, embedded, margin], 1);
+  const outputs = Array.from({ length: groups }, (_, group) => {
+    const [start, end] = [group * perGroup, (group + 1) * perGroup];
+    return Array.from({ length: width }, (_unused, tap) => {
+      const shifted = slice(
+        slice(padded, 1, tap, typeof length === 'number' ? tap + length : `${length}+${tap}`),
+        2,
+        start,
+        end,
+      );
+      const matrix = reshape(slice(slice(weight, 0, start, end), 2, tap, tap + 1), [perGroup, perGroup]);
+      return matmul(shifted, matrix, { transB: true });
+    }).reduce(add);
+  });
+  const convolved = add(concat(outputs, 2), context.weight(`${module}.conv.bias`, [hiddenSize]));
+  const activated = activations[config.convAct](dropHidden(context, config, mul(convolved, present)));
+  return mul(layerNorm(context, add(x, activated), `${module}.LayerNorm`, config.layerNormEps), present);
+}
+
+/** Logits of the classes from the first token: hidden (B, T, H) → (B, labels). */
+export function debertaV2Classify(context: ModelContext, config: DebertaV2Config, hidden: Value): Value {
+  const { hiddenSize } = config;
+  const first = reshape(slice(hidden, 1, 0, 1), [hidden.shape[0]!, hiddenSize]);
+  const dense = linear(context, context.dropout(first, config.poolerDropout), 'pooler.dense', {
+    inputs: hiddenSize,
+    outputs: hiddenSize,
+    bias: true,
+  });
+  const pooled = context.dropout(activations[config.poolerHiddenAct](dense), config.classifierDropout);
+  return linear(context, pooled, 'classifier', { inputs: hiddenSize, outputs: config.labels.length, bias: true });
+}
+
+/** Logits over the vocabulary for masked tokens: rows (N, H) → (N, vocabSize), the decoder tied to the embeddings. */
+export function debertaV2MaskedLogits(context: ModelContext, config: DebertaV2Config, rows: Value): Value {
+  const head = config.legacy
+    ? {
+        dense: 'cls.predictions.transform.dense',
+        norm: 'cls.predictions.transform.LayerNorm',
+        bias: 'cls.predictions.bias',
+      }
+    : {
+        dense: 'lm_predictions.lm_head.dense',
+        norm: 'lm_predictions.lm_head.LayerNorm',
+        bias: 'lm_predictions.lm_head.bias',
+      };
+  const { hiddenSize } = config;
+  const dense = linear(context, rows, head.dense, { inputs: hiddenSize, outputs: hiddenSize, bias: true });
+  const normed = layerNorm(context, activations[config.hiddenAct](dense), head.norm, config.layerNormEps);
+  const logits = matmul(normed, wordEmbeddings(context, config), { transB: true });
+  return add(logits, context.weight(head.bias, [config.vocabSize]));
+}

@@ -1,0 +1,153 @@
+import type { Dim } from '../graph/dim.js';
+import type { Value } from '../graph/graph.js';
+import { causalBias, groupedAttention, rotaryAngles, splitHeads } from '../nn/attention.js';
+import type { ModelContext } from '../nn/context.js';
+import { linear, rmsNorm } from '../nn/layers.js';
+import { add, gatherRows, groupQueryAttention, matmul, mul, reshape, rotary, silu } from '../ops/build.js';
+import type { Qwen3Config } from './config/qwen3.js';
+
+export interface CausalInputs {
+  /** int32 (B, T). */
+  readonly inputIds: Value;
+  /** int32 (B, T), 1 = a real token. */
+  readonly attentionMask: Value;
+  /** int32 (B, T), counted over real tokens. */
+  readonly positionIds: Value;
+}
+
+/** Declares a causal model's feeds: `input_ids`, `attention_mask`, `position_ids`. */
+export function causalInputs({ graph }: ModelContext, batch: Dim = 'B', length: Dim = 'T'): CausalInputs {
+  return {
+    inputIds: graph.input('input_ids', 'int32', [batch, length]),
+    attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
+    positionIds: graph.input('position_ids', 'int32', [batch, length]),
+  };
+}
+
+type Attend = (layer: number, heads: { query: Value; key: Value; value: Value }) => Value;
+
+/**
+ * Qwen3 without its head: token ids → hidden states after the final norm, (B, T, hiddenSize).
+ * `states[i]` is the input of block i, the last one the final output, as transformers lists hidden states.
+ */
+export function qwen3Hidden(
+  context: ModelContext,
+  config: Qwen3Config,
+  inputs: CausalInputs,
+): { hidden: Value; states: Value[] } {
+  const bias = causalBias(inputs.attentionMask, context.dtype);
+  return blocks(context, config, inputs, (_, heads) =>
+    groupedAttention(context, { ...heads, bias }, config.attentionDropout),
+  );
+}
+
+/** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
+export function qwen3Logits(context: ModelContext, config: Qwen3Config, rows: Value): Value {
+  return matmul(rows, headWeight(context, config), { transB: true });
+}
+
+const embeddings = (context: ModelContext, config: Qwen3Config): Value =>
+  context.weight('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
+
+const headWeight = (context: ModelContext, config: Qwen3Config): Value =>
+  config.tieWordEmbeddings
+    ? embeddings(context, config)
+    : context.weight('lm_head.weight', [config.vocabSize, config.hiddenSize]);
+
+/** The block stack; how a block attends is the caller's: over the whole sequence, or over a cache. */
+function blocks(
+  context: ModelContext,
+  config: Qwen3Config,
+  { inputIds, positionIds }: Pick<CausalInputs, 'inputIds' | 'positionIds'>,
+  attend: Attend,
+): { hidden: Value; states: Value[] } {
+  const { rmsNormEps: epsilon, headDim } = config;
+  const angles = rotaryAngles(positionIds, headDim, config.ropeTheta, context.dtype);
+  let x = gatherRows(embeddings(context, config), inputIds);
+  const states = [x];
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const block = `model.layers.${layer}`;
+    const normed = rmsNorm(context, x, `${block}.input_layernorm`, epsilon);
+    const project = (which: 'q' | 'k' | 'v', heads: number): Value => {
+      const sizes = { inputs: config.hiddenSize, outputs: heads * headDim, bias: config.attentionBias };
+      return splitHeads(linear(context, normed, `${block}.self_attn.${which}_proj`, sizes), heads);
+    };
+    const rotated = (which: 'q' | 'k', heads: number): Value => {
+      const unit = rmsNorm(context, project(which, heads), `${block}.self_attn.${which}_norm`, epsilon);
+      return rotary(unit, angles.cosines, angles.sines);
+    };
+    const mixed = attend(layer, {
+      query: rotated('q', config.numAttentionHeads),
+      key: rotated('k', config.numKeyValueHeads),
+      value: project('v', config.numKeyValueHeads),
+    });
+    const attended = linear(context, mixed, `${block}.self_attn.o_proj`, {
+      inputs: config.numAttentionHeads * headDim,
+      outputs: config.hiddenSize,
+      bias: config.attentionBias,
+    });
+    x = add(x, attended);
+    x = add(
+      x,
+      feedForward(context, config, rmsNorm(context, x, `${block}.post_attention_layernorm`, epsilon), `${block}.mlp`),
+    );
+    if (layer < config.numHiddenLayers - 1) states.push(x);
+  }
+  const hidden = rmsNorm(context, x, 'model.norm', epsilon);
+  states.push(hidden);
+  return { hidden, states };
+}
+
+/** SwiGLU (Shazeer, 2020): down(silu(gate(x)) ⊙ up(x)) */
+function feedForward(context: ModelContext, config: Qwen3Config, x: Value, module: string): Value {
+  const wide = { inputs: config.hiddenSize, outputs: config.intermediateSize };
+  const gate = silu(linear(context, x, `${module}.gate_proj`, wide));
+  const up = linear(context, x, `${module}.up_proj`, wide);
+  return linear(context, mul(gate, up), `${module}.down_proj`, {
+    inputs: config.intermediateSize,
+    outputs: config.hiddenSize,
+  });
+}
+
+export const pastName = (layer: number, which: 'key' | 'value'): string => `past_${which}.${layer}`;
+export const presentName = (layer: number, which: 'key' | 'value'): string => `present_${which}.${layer}`;
+
+/**
+ * One decoding step, or the prompt pass, over a key/value cache (B, kvHeads, M, headDim) for each layer: T new tokens
+ * of each row are appended to the cache, which the runtime writes in place.
+ *
+ * Feeds: `input_ids`, `position_ids` (B, T); `last_index` int32 (B), each row's length after the step − 1;
+ * `total_length` int32 scalar, the longest length after the step (T for the prompt pass); `output_index` int32 (B),
+ * the row of the flattened (B·T) whose logits are wanted; `past_key.i`, `past_value.i`.
+ * Outputs: `logits` (B, vocabSize) and `present_*.i`.
+ */
+export function qwen3Decoder(context: ModelContext, config: Qwen3Config): void {
+  const { graph, dtype } = context;
+  const inputIds = graph.input('input_ids', 'int32', ['B', 'T']);
+  const positionIds = graph.input('position_ids', 'int32', ['B', 'T']);
+  const lastIndex = graph.input('last_index', 'int32', ['B']);
+  const totalLength = graph.input('total_length', 'int32', []);
+  const outputIndex = graph.input('output_index', 'int32', ['B']);
+  const cacheShape = ['B', config.numKeyValueHeads, 'M', config.headDim];
+  const flat = (x: Value): Value => reshape(x, ['B', 'T', (x.shape[2] as number) * config.headDim]);
+
+  const { hidden } = blocks(context, config, { inputIds, positionIds }, (layer, { query, key, value }) => {
+    const { output, presentKey, presentValue } = groupQueryAttention(
+      {
+        query: flat(query),
+        key: flat(key),
+        value: flat(value),
+        pastKey: graph.input(pastName(layer, 'key'), dtype, cacheShape),
+        pastValue: graph.input(pastName(layer, 'value'), dtype, cacheShape),
+        lastIndex,
+        totalLength,
+      },
+      { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, scale: 1 / Math.sqrt(config.headDim) },
+    );
+    graph.output(presentName(layer, 'key'), presentKey);
+    graph.output(presentName(layer, 'value'), presentValue);
+    return output;
+  });
+  const rows = gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
+  graph.output('logits', qwen3Logits(context, config, rows));
+}

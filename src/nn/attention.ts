@@ -1,0 +1,95 @@
+import { mulDims } from '../graph/dim.js';
+import type { Value } from '../graph/graph.js';
+import type { DType } from '../graph/tensor.js';
+import {
+  add,
+  and,
+  broadcastTo,
+  cast,
+  constant,
+  cos,
+  equal,
+  iota,
+  less,
+  matmul,
+  mul,
+  not,
+  reshape,
+  scalar,
+  sin,
+  softmax,
+  transpose,
+  where,
+} from '../ops/build.js';
+import type { ModelContext } from './context.js';
+
+/** Far below any score, far above −∞: a row that may attend nowhere stays finite. */
+const MASKED = -1e30;
+
+/** cos and sin of position · theta^(−2i/D) for i < D/2: positions int32 (B, T) → two of (B, T, 1, D/2). */
+export function rotaryAngles(
+  positions: Value,
+  headDim: number,
+  theta: number,
+  dtype: DType,
+): { cosines: Value; sines: Value } {
+  const [batch, length] = [positions.shape[0]!, positions.shape[1]!];
+  const half = headDim / 2;
+  const frequencies = Array.from({ length: half }, (_, i) => Math.fround(1 / Math.pow(theta, (2 * i) / headDim)));
+  const frequency = constant(positions.graph, dtype, [half], frequencies);
+  const angles = mul(reshape(cast(positions, dtype), [batch, length, 1, 1]), frequency);
+  return { cosines: cos(angles), sines: sin(angles) };
+}
+
+/** What each position may attend to, as a bias: 0 or far below. attentionMask int32 (B, T) → (B, 1, 1, T, T), causal. */
+export function causalBias(attentionMask: Value, dtype: DType): Value {
+  const [batch, length] = [attentionMask.shape[0]!, attentionMask.shape[1]!];
+  const graph = attentionMask.graph;
+  const queries = reshape(iota(graph, length), [1, 1, 1, length, 1]);
+  const keys = reshape(iota(graph, length), [1, 1, 1, 1, length]);
+  const present = not(equal(reshape(attentionMask, [batch, 1, 1, 1, length]), 0));
+  const allowed = and(not(less(queries, keys)), present);
+  return where(allowed, scalar(graph, dtype, 0), MASKED);
+}
+
+/** The same without order, for encoders: attentionMask int32 (B, T) → (B, 1, 1, T). */
+export function paddingBias(attentionMask: Value, dtype: DType): Value {
+  const [batch, length] = [attentionMask.shape[0]!, attentionMask.shape[1]!];
+  const absent = cast(equal(reshape(attentionMask, [batch, 1, 1, length]), 0), dtype);
+  return mul(absent, MASKED);
+}
+
+/**
+ * Scaled dot-product attention with grouped queries (Ainslie et al., 2023): query (B, T, H, D), key and value
+ * (B, T, K, D) with H a multiple of K, bias (B, 1, 1, T, T) → (B, T, H·D). Each key head serves H/K query heads, which
+ * are stacked along time instead of copying the keys.
+ */
+export function groupedAttention(
+  context: ModelContext,
+  { query, key, value, bias }: { query: Value; key: Value; value: Value; bias: Value },
+  dropout = 0,
+): Value {
+  const [batch, length, heads, size] = query.shape as [number | string, number | string, number, number];
+  const kvHeads = key.shape[2] as number;
+  const group = heads / kvHeads;
+  const grouped = transpose(reshape(query, [batch, length, kvHeads, group, size]), [0, 2, 3, 1, 4]); // (B, K, G, T, D)
+  const stacked = reshape(grouped, [batch, kvHeads, mulDims(group, length), size]);
+  const keys = transpose(key, [0, 2, 1, 3]); // (B, K, T, D)
+  const scores = matmul(mul(stacked, 1 / Math.sqrt(size)), keys, { transB: true }); // (B, K, G·T, T)
+  const biased = add(reshape(scores, [batch, kvHeads, group, length, length]), bias);
+  const weights = context.dropout(softmax(biased), dropout);
+  const mixed = matmul(
+    reshape(weights, [batch, kvHeads, mulDims(group, length), length]),
+    transpose(value, [0, 2, 1, 3]),
+  ); // (B, K, G·T, D)
+  const apart = transpose(reshape(mixed, [batch, kvHeads, group, length, size]), [0, 3, 1, 2, 4]); // (B, T, K, G, D)
+  return reshape(apart, [batch, length, heads * size]);
+}
+
+/** (B, T, H·D) → (B, T, H, D) */
+export const splitHeads = (x: Value, heads: number): Value =>
+  reshape(x, [x.shape[0]!, x.shape[1]!, heads, (x.shape[2] as number) / heads]);
+
+/** A tensor shared by all rows of the batch, for ops that want their leading axes equal: (T, U) → (B, H, T, U). */
+export const perHead = (x: Value, batch: number | string, heads: number): Value =>
+  broadcastTo(reshape(x, [1, 1, ...x.shape]), [batch, heads, ...x.shape]);

@@ -1,0 +1,202 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { backward } from '../../src/autodiff/backward.js';
+import { openModelFolder, type ModelFolder } from '../../src/checkpoints/model-folder.js';
+import { readHeader, readFloats } from '../../src/checkpoints/safetensors.js';
+import type { Value } from '../../src/graph/graph.js';
+import { wrap, type Tensor } from '../../src/graph/tensor.js';
+import type { Qwen3Config } from '../../src/models/config/qwen3.js';
+import { causalInputs, qwen3Hidden, qwen3Logits } from '../../src/models/qwen3.js';
+import { ModelContext, type LoraSettings } from '../../src/nn/context.js';
+import { div, flattenRows, gatherRows, mul, neg, reduceSum, tokenLogProbs } from '../../src/ops/build.js';
+import { newGraph } from '../../src/ops/registry.js';
+import { Runtime } from '../../src/runtime/runtime.js';
+import { excess, golden, goldenJson, goldenTensors, positionsOf, take } from '../support/golden.js';
+
+const runtime = new Runtime({ threads: 1 });
+afterAll(() => runtime.close());
+
+type Recorded = ReadonlyMap<string, Tensor<'float32' | 'int32'>>;
+
+function qwen3(folder: ModelFolder): Qwen3Config {
+  if (folder.config.modelType !== 'qwen3') throw new Error(`${folder.dir} is no Qwen3`);
+  return folder.config;
+}
+
+const feedsOf = (batch: Recorded): Record<string, Tensor> => {
+  const mask = take(batch, 'attention_mask');
+  return {
+    input_ids: take(batch, 'input_ids'),
+    attention_mask: mask,
+    position_ids: batch.get('position_ids') ?? positionsOf(mask),
+  };
+};
+
+/** Runs the model forward and returns the logits with those at padding set to zero, as the record has them. */
+async function maskedLogits(
+  folder: ModelFolder,
+  batch: Recorded,
+  context: { lora?: LoraSettings; feeds?: Record<string, Tensor> } = {},
+) {
+  const config = qwen3(folder);
+  const graph = newGraph();
+  const model = new ModelContext(graph, context.lora === undefined ? {} : { lora: context.lora });
+  const { hidden, states } = qwen3Hidden(model, config, causalInputs(model));
+  graph.output('logits', qwen3Logits(model, config, flattenRows(hidden)));
+  for (const [i, state] of states.entries()) graph.output(`hidden.${i}`, state);
+  const program = await runtime.compile(graph, folder.weights);
+  const result = await program.run({ ...feedsOf(batch), ...context.feeds });
+  await program.dispose();
+  const mask = take(batch, 'attention_mask').data;
+  for (const tensor of Object.values(result)) {
+    const width = tensor.data.length / mask.length;
+    for (const [row, real] of mask.entries()) {
+      if (real === 0) (tensor.data as Float32Array).fill(0, row * width, (row + 1) * width);
+    }
+  }
+  return result;
+}
+
+/** A recorded (B, T, V) with the rows at padding set to zero. */
+function masked(recorded: Tensor, batch: Recorded): Float32Array {
+  const values = Float32Array.from(recorded.data as Float32Array);
+  const mask = take(batch, 'attention_mask').data;
+  const width = values.length / mask.length;
+  for (const [row, real] of mask.entries()) if (real === 0) values.fill(0, row * width, (row + 1) * width);
+  return values;
+}
+
+/** Mean cross entropy over positions whose target is a completion token, and its gradients. */
+async function lossAndGradients(
+  folder: ModelFolder,
+  batch: Recorded,
+  trained: 'model' | LoraSettings,
+  adapter: Record<string, Tensor> = {},
+) {
+  const config = qwen3(folder);
+  const graph = newGraph();
+  const model = new ModelContext(graph, trained === 'model' ? {} : { lora: trained });
+  const { hidden } = qwen3Hidden(model, config, causalInputs(model));
+  const rows = graph.input('rows', 'int32', ['N']);
+  const targets = graph.input('targets', 'int32', ['N']);
+  const weights = graph.input('weights', 'float32', ['N']);
+  const logits = qwen3Logits(model, config, gatherRows(flattenRows(hidden), rows));
+  const loss = div(neg(reduceSum(mul(tokenLogProbs(logits, targets), weights))), reduceSum(weights));
+  graph.output('loss', loss);
+  const trainable: ReadonlyMap<string, Value> = trained === 'model' ? model.weights : model.loraWeights;
+  const gradients = backward(loss, [...trainable.values()]);
+  for (const [i, name] of [...trainable.keys()].entries()) graph.output(`grad/${name}`, gradients[i]!);
+
+  const ids = take(batch, 'input_ids');
+  const completion = take(batch, 'completion_mask');
+  const length = ids.shape[1]!;
+  const supervised = [...completion.data.keys()].filter((at) => at % length > 0 && completion.data[at] === 1);
+  const program = await runtime.compile(graph, folder.weights);
+  const result = await program.run({
+    ...feedsOf(batch),
+    ...adapter,
+    rows: wrap(
+      'int32',
+      [supervised.length],
+      Int32Array.from(supervised, (at) => at - 1),
+    ),
+    targets: wrap(
+      'int32',
+      [supervised.length],
+      Int32Array.from(supervised, (at) => ids.data[at]!),
+    ),
+    weights: wrap('float32', [supervised.length], new Float32Array(supervised.length).fill(1)),
+  });
+  await program.dispose();
+  return result;
+}
+
+async function loraAdapter(): Promise<Record<string, Tensor>> {
+  const { tensors } = await readHeader(golden('lora/adapter/adapter_model.safetensors'));
+  const entries = await Promise.all(
+    [...tensors.values()].map(async (info) => [info.name, await readFloats(info)] as const),
+  );
+  return Object.fromEntries(entries);
+}
+
+const lora: LoraSettings = {
+  r: 4,
+  alpha: 8,
+  dropout: 0,
+  targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+};
+
+describe.each(['qwen3', 'qwen3_untied', 'qwen3_sharded_bf16'])('%s', (name) => {
+  it('gives the recorded logits of right-padded rows', async () => {
+    const folder = await openModelFolder(golden(`${name}/model`));
+    const batch = await goldenTensors(`${name}/batch.safetensors`);
+    const { logits } = await maskedLogits(folder, batch);
+    expect(
+      excess(logits!.data as Float32Array, masked(take(batch, 'logits'), batch), { atol: 1e-4 }),
+    ).toBeLessThanOrEqual(0);
+  });
+});
+
+describe('qwen3', () => {
+  it('gives the recorded hidden states of every block', async () => {
+    const folder = await openModelFolder(golden('qwen3/model'));
+    const batch = await goldenTensors('qwen3/batch.safetensors');
+    const result = await maskedLogits(folder, batch);
+    for (let i = 0; i <= qwen3(folder).numHiddenLayers; i++) {
+      const recorded = masked(take(batch, `hidden.${i}`), batch);
+      expect(excess(result[`hidden.${i}`]!.data as Float32Array, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+    }
+  });
+
+  it.each(['qwen3', 'qwen3_untied'])('%s gives the recorded logits of left-padded rows', async (name) => {
+    const folder = await openModelFolder(golden(`${name}/model`));
+    const batch = await goldenTensors(`${name}/left.safetensors`);
+    const { logits } = await maskedLogits(folder, batch);
+    expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+  });
+
+  it('gives the recorded loss and the gradient of every parameter', async () => {
+    const folder = await openModelFolder(golden('qwen3/model'));
+    const result = await lossAndGradients(folder, await goldenTensors('qwen3/batch.safetensors'), 'model');
+    const { loss } = goldenJson('qwen3/scalars.json') as { loss: number };
+    expect(Math.abs(Number(result['loss']!.data[0]) - loss)).toBeLessThanOrEqual(1e-5);
+    const recorded = await goldenTensors('qwen3/grads.safetensors');
+    expect(recorded.size).toBeGreaterThan(0);
+    for (const [name, grad] of recorded) {
+      const ours = result[`grad/${name}`];
+      expect(ours?.shape, name).toEqual(grad.shape);
+      expect(excess(ours!.data as Float32Array, grad.data, { atol: 1e-5, rtol: 1e-3 }), name).toBeLessThanOrEqual(0);
+    }
+  });
+});
+
+describe('lora', () => {
+  it('gives the recorded logits with the adapter', async () => {
+    const folder = await openModelFolder(golden('qwen3/model'));
+    const batch = await goldenTensors('lora/batch.safetensors');
+    const { logits } = await maskedLogits(folder, batch, { lora, feeds: await loraAdapter() });
+    expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+    const without = await maskedLogits(folder, batch);
+    const recorded = take(batch, 'logits_without_adapter').data;
+    expect(excess(without['logits']!.data as Float32Array, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+  });
+
+  it('gives the recorded loss and the gradient of every adapter weight', async () => {
+    const folder = await openModelFolder(golden('qwen3/model'));
+    const result = await lossAndGradients(
+      folder,
+      await goldenTensors('lora/batch.safetensors'),
+      lora,
+      await loraAdapter(),
+    );
+    const { loss } = goldenJson('lora/scalars.json') as { loss: number };
+    expect(Math.abs(Number(result['loss']!.data[0]) - loss)).toBeLessThanOrEqual(1e-5);
+    const recorded = await goldenTensors('lora/grads.safetensors');
+    expect(recorded.size).toBe(2 * 7 * 3);
+    for (const [name, grad] of recorded) {
+      expect(
+        excess(result[`grad/${name}`]!.data as Float32Array, grad.data, { atol: 1e-5, rtol: 1e-3 }),
+        name,
+      ).toBeLessThanOrEqual(0);
+    }
+  });
+});
