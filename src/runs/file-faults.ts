@@ -5,6 +5,7 @@ const UNWRITABLE = new Map([
   ['EPERM', 'operation not permitted'],
   ['EROFS', 'the file system is read-only'],
   ['ENOTDIR', 'a part of the path is a file, not a folder'],
+  ['EEXIST', 'a file stands where a folder is needed'],
   ['EISDIR', 'a folder stands where a file should be written'],
   ['ENAMETOOLONG', 'the name is too long'],
 ]);
