@@ -4,7 +4,7 @@ const may = {
   ops: ['graph'],
   autodiff: ['graph', 'ops'],
   onnx: ['graph', 'ops'],
-  optim: ['graph', 'ops'],
+  optim: ['graph', 'ops', 'runtime'],
   runtime: ['onnx', 'graph', 'ops'],
   nn: ['graph', 'ops'],
   models: ['nn', 'graph', 'ops'],

@@ -1,0 +1,144 @@
+import type { Tensor } from '../graph/tensor.js';
+import { tensor } from '../graph/tensor.js';
+import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
+import { accumulationGraph, adamwGraph, stepScalars, type AdamWSettings, type OptimizedParameter } from './adamw.js';
+
+type Buffers = ReadonlyMap<string, DeviceTensor>;
+
+/** Weights, moments and gradients that live on the device, and the update that is made to them in place. */
+export class Optimizer {
+  #step = 0;
+  #fresh: Buffers | undefined;
+  #accumulate: Program | undefined;
+
+  private constructor(
+    private readonly runtime: Runtime,
+    private readonly parameters: readonly OptimizedParameter[],
+    private readonly settings: AdamWSettings,
+    private readonly program: Program,
+    /** Current weights by parameter name: feed these to the training graph. */
+    readonly weights: Buffers,
+    private readonly moments: { readonly first: Buffers; readonly second: Buffers },
+    private readonly total: Buffers,
+  ) {}
+
+  static async create(
+    runtime: Runtime,
+    parameters: readonly OptimizedParameter[],
+    initial: ReadonlyMap<string, Tensor>,
+    settings: AdamWSettings,
+  ): Promise<Optimizer> {
+    const weights = new Map<string, DeviceTensor>();
+    for (const { name, shape } of parameters) {
+      const value = initial.get(name);
+      if (value === undefined) throw new RangeError(`the parameter '${name}' has no initial value`);
+      if (value.shape.join() !== shape.join()) {
+        throw new RangeError(
+          `'${name}' starts as (${value.shape.join(', ')}) where the graph has (${shape.join(', ')})`,
+        );
+      }
+      weights.set(name, await runtime.upload(value));
+    }
+    const zeros = async (): Promise<Buffers> => buffersFor(runtime, parameters);
+    const moments = { first: await zeros(), second: await zeros() };
+    const program = await runtime.compile(adamwGraph(parameters, settings));
+    return new Optimizer(runtime, parameters, settings, program, weights, moments, await zeros());
+  }
+
+  /** Optimizer steps taken. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * Where a training run writes its gradients (named like the parameters): straight into the total for the first
+   * micro-batch of a step, beside it for the others. Call `gathered` after each run.
+   */
+  async gradientTargets(microBatch: number): Promise<Buffers> {
+    if (microBatch === 0) return this.total;
+    this.#fresh ??= await buffersFor(this.runtime, this.parameters);
+    return this.#fresh;
+  }
+
+  /** Adds the gradients of a micro-batch after the first to the total. */
+  async gathered(microBatch: number): Promise<void> {
+    if (microBatch === 0) return;
+    this.#accumulate ??= await this.runtime.compile(accumulationGraph(this.parameters));
+    const feeds = { ...prefixed('total/', this.total), ...prefixed('fresh/', this.#fresh!) };
+    await this.#accumulate.run(feeds, prefixed('new_total/', this.total));
+  }
+
+  /** Updates the weights from the gathered gradients; returns their norm before clipping. */
+  async update(learningRate: number): Promise<{ gradNorm: number }> {
+    this.#step++;
+    const scalars = stepScalars(this.settings, learningRate, this.#step);
+    const state = this.#state();
+    const feeds: Record<string, DeviceTensor | Tensor> = prefixed('gradient/', this.total);
+    const into: Record<string, DeviceTensor> = {};
+    for (const [kind, buffers] of state) {
+      Object.assign(feeds, prefixed(`${kind}/`, buffers));
+      Object.assign(into, prefixed(`new_${kind}/`, buffers));
+    }
+    for (const [name, value] of Object.entries(scalars)) {
+      if (this.program.inputs.has(name)) feeds[name] = tensor('float32', [], [value as number]);
+    }
+    const { grad_norm: norm } = await this.program.run(feeds, into);
+    return { gradNorm: Number(norm!.data[0]) };
+  }
+
+  /** Copies of the current weights. */
+  async readWeights(): Promise<Map<string, Tensor<'float32'>>> {
+    return readAll(this.weights);
+  }
+
+  /** Everything that the next step depends on: weights and moments, named `kind/parameter`. */
+  async readState(): Promise<Map<string, Tensor<'float32'>>> {
+    const all = new Map<string, Tensor<'float32'>>();
+    for (const [kind, buffers] of this.#state()) {
+      for (const [name, value] of await readAll(buffers)) all.set(`${kind}/${name}`, value);
+    }
+    return all;
+  }
+
+  /** Puts back what `readState` gave at a step. */
+  async restore(step: number, state: ReadonlyMap<string, Tensor>): Promise<void> {
+    for (const [kind, buffers] of this.#state()) {
+      for (const [name, buffer] of buffers) {
+        const value = state.get(`${kind}/${name}`);
+        if (value === undefined) throw new RangeError(`the state lacks '${kind}/${name}'`);
+        await buffer.write(value);
+      }
+    }
+    this.#step = step;
+  }
+
+  async dispose(): Promise<void> {
+    await this.program.dispose();
+    await this.#accumulate?.dispose();
+    const all = [this.total, this.#fresh, ...this.#state().values()];
+    for (const buffers of all) for (const buffer of buffers?.values() ?? []) await buffer.dispose();
+  }
+
+  #state(): Map<string, Buffers> {
+    return new Map([
+      ['weight', this.weights],
+      ['first_moment', this.moments.first],
+      ['second_moment', this.moments.second],
+    ]);
+  }
+}
+
+const prefixed = (prefix: string, buffers: Buffers): Record<string, DeviceTensor> =>
+  Object.fromEntries([...buffers].map(([name, buffer]) => [prefix + name, buffer]));
+
+async function buffersFor(runtime: Runtime, parameters: readonly OptimizedParameter[]): Promise<Buffers> {
+  const buffers = new Map<string, DeviceTensor>();
+  for (const { name, shape } of parameters) buffers.set(name, await runtime.allocate('float32', shape));
+  return buffers;
+}
+
+async function readAll(buffers: Buffers): Promise<Map<string, Tensor<'float32'>>> {
+  const tensors = new Map<string, Tensor<'float32'>>();
+  for (const [name, buffer] of buffers) tensors.set(name, (await buffer.read()) as Tensor<'float32'>);
+  return tensors;
+}
