@@ -124,7 +124,16 @@ const notAFile = (path: string): UserError =>
 export function explainFileError(error: unknown, path: string, action: 'read' | 'write'): unknown {
   if (!(error instanceof Error) || !('code' in error) || error instanceof UserError) return error;
   const details = { where: path, cause: error };
-  switch (error.code) {
+  const { code } = error;
+  if (action === 'write' && (code === 'ENOTDIR' || code === 'EEXIST' || code === 'EISDIR')) {
+    return new UserError({
+      ...details,
+      code: 'checkpoint.cannot-write',
+      message: `No file can be written here: a file stands where a folder is needed, or the reverse (${code}).`,
+      fix: 'Choose another folder.',
+    });
+  }
+  switch (code) {
     case 'ENOENT':
     case 'ENOTDIR':
       return new UserError({
@@ -141,7 +150,7 @@ export function explainFileError(error: unknown, path: string, action: 'read' | 
       return new UserError({
         ...details,
         code: `checkpoint.cannot-${action}`,
-        message: `This user may not ${action} the file (${error.code}).`,
+        message: `This user may not ${action} the file (${code}).`,
         fix: action === 'read' ? 'Change its permissions.' : 'Choose another folder, or change its permissions.',
       });
     case 'ENOSPC':

@@ -20,6 +20,8 @@ export interface SafetensorsHeader {
   /** In the order of their data. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Absolute offset of the data part, in bytes. */
+  readonly dataStart: number;
 }
 
 /** The reference library refuses longer headers, too. */
@@ -55,6 +57,7 @@ export function parseHeader(file: string, json: Uint8Array, dataStart: number, f
     file,
     tensors: new Map(tensors.map((info) => [info.name, info])),
     metadata: Object.fromEntries(metadata.data),
+    dataStart,
   };
 }
 

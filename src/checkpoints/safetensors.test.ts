@@ -232,6 +232,14 @@ describe('the writer', () => {
     );
   });
 
+  it('says when a file stands where a folder is needed', async () => {
+    const file = join(folder, 'plain');
+    await writeFile(file, '');
+    for (const path of [join(file, 'x.safetensors'), folder]) {
+      await expect(writeSafetensors(path, [])).rejects.toMatchObject({ code: 'checkpoint.cannot-write', where: path });
+    }
+  });
+
   it('keeps metadata under any key', async () => {
     const path = join(folder, 'metadata.safetensors');
     const metadata = JSON.parse('{"__proto__":"a","format":"pt"}') as Record<string, string>;

@@ -1,0 +1,157 @@
+import { join } from 'node:path';
+import { UserError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
+import { adapterConfigToPeft, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
+import { jsonChunks, readJsonObject, writeDirectly, type WriteFile } from './files.js';
+import { listed } from './model-folder.js';
+import { readHeader, type TensorInfo } from './safetensors.js';
+import { sourceOfFloats, writeSafetensors } from './safetensors-writer.js';
+
+export const adapterConfigFile = 'adapter_config.json';
+export const adapterWeightsFile = 'adapter_model.safetensors';
+
+/** An adapter folder, opened: its config is read, of its weights only where they lie. */
+export interface AdapterFolder {
+  readonly dir: string;
+  readonly config: AdapterConfig;
+  /** By their PEFT names. */
+  readonly weights: ReadonlyMap<string, TensorInfo>;
+}
+
+/** Anything with shapes by name: a checkpoint's tensors or those in memory. */
+export type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
+
+/** PEFT's names of the two factors of a module: A (r, in) and B (out, r). */
+export const loraTensorNames = (module: string): { readonly a: string; readonly b: string } => ({
+  a: `base_model.model.${module}.lora_A.weight`,
+  b: `base_model.model.${module}.lora_B.weight`,
+});
+
+/**
+ * Opens an adapter folder in PEFT's layout.
+ *
+ * @throws UserError when a file is missing or wrong, or the adapter is of a kind that is not supported
+ */
+export async function openAdapter(dir: string): Promise<AdapterFolder> {
+  const file = join(dir, adapterConfigFile);
+  const config = parseAdapterConfig(await readJsonObject(file), file);
+  const { tensors } = await readHeader(join(dir, adapterWeightsFile));
+  return { dir, config, weights: tensors };
+}
+
+/**
+ * Names of a model's linear modules whose last part (or parts) is one of `targets`, sorted.
+ *
+ * @throws UserError listing the targets that no module of the model answers to
+ */
+export function adaptedModules(weights: Shapes, targets: readonly string[]): string[] {
+  const linear = Array.from(weights, ([name, { shape }]) => (shape.length === 2 ? moduleOf(name) : undefined));
+  const modules = linear.filter((module) => module !== undefined);
+  const unmatched = targets.filter((target) => !modules.some((module) => answersTo(module, target)));
+  if (unmatched.length > 0) {
+    const known = new Set(modules.map((module) => module.slice(module.lastIndexOf('.') + 1)));
+    throw new UserError({
+      code: 'adapter.unknown-module',
+      message: `The model has no linear module named ${listed(unmatched)}.`,
+      fix: `Choose target modules among ${[...known].sort().join(', ')}.`,
+    });
+  }
+  return modules.filter((module) => targets.some((target) => answersTo(module, target))).sort();
+}
+
+/** The module of a matrix that is no embedding table. */
+const moduleOf = (weight: string): string | undefined => /^(.+(?<!embed_tokens|embeddings))\.weight$/.exec(weight)?.[1];
+const answersTo = (module: string, target: string): boolean => module === target || module.endsWith(`.${target}`);
+
+/** The shapes that an adapter's tensors must have to fit a model, by PEFT name, sorted by module. */
+export function adapterShapes(
+  weights: Shapes,
+  config: AdapterConfig,
+): Map<string, { readonly shape: readonly number[] }> {
+  const shapes = new Map<string, { shape: readonly number[] }>();
+  for (const module of adaptedModules(weights, config.targetModules)) {
+    const [out, input] = weights.get(`${module}.weight`)!.shape as [number, number];
+    const { a, b } = loraTensorNames(module);
+    shapes.set(a, { shape: [config.r, input] });
+    shapes.set(b, { shape: [out, config.r] });
+  }
+  return shapes;
+}
+
+/**
+ * Checks that an adapter belongs to a model: the same modules, with fitting shapes.
+ *
+ * @param weights the model's tensors
+ * @throws UserError listing what differs
+ */
+export function checkAdapter(adapter: AdapterFolder, weights: Shapes): void {
+  const differences = differencesOf(adapter, weights);
+  if (differences.length === 0) return;
+  const more = differences.length > 8 ? ` … and ${differences.length - 8} more` : '';
+  throw new UserError({
+    code: 'adapter.other-model',
+    message: `The adapter does not fit the model: ${differences.slice(0, 8).join('; ')}${more}.`,
+    where: adapter.dir,
+    fix: `Give the model that the adapter was trained on${
+      adapter.config.baseModelNameOrPath === null ? '' : ` (it names ${adapter.config.baseModelNameOrPath})`
+    }.`,
+  });
+}
+
+function differencesOf(adapter: AdapterFolder, weights: Shapes): string[] {
+  let expected: Shapes;
+  try {
+    expected = adapterShapes(weights, adapter.config);
+  } catch (error) {
+    if (error instanceof UserError) return [error.message.replace(/\.$/, '')];
+    throw error;
+  }
+  const differences: string[] = [];
+  for (const [name, { shape }] of expected) {
+    const found = adapter.weights.get(name)?.shape;
+    if (found === undefined) differences.push(`it lacks \`${name}\``);
+    else if (found.join() !== shape.join()) {
+      differences.push(`\`${name}\` is (${found.join(', ')}) where the model needs (${shape.join(', ')})`);
+    }
+  }
+  for (const name of adapter.weights.keys()) {
+    if (!expected.has(name)) differences.push(`the model has no place for \`${name}\``);
+  }
+  return differences;
+}
+
+/**
+ * A new adapter for a model, as PEFT starts one: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that the
+ * adapted model computes what the base model does.
+ *
+ * @param random uniform in [0, 1); drawn from once for each element of A, in the order of the returned map
+ */
+export function initialAdapter(
+  weights: Shapes,
+  config: AdapterConfig,
+  random: () => number,
+): Map<string, Tensor<'float32'>> {
+  const tensors = new Map<string, Tensor<'float32'>>();
+  for (const [name, { shape }] of adapterShapes(weights, config)) {
+    const [rows, columns] = shape as [number, number];
+    const data = new Float32Array(rows * columns);
+    if (name.endsWith('.lora_A.weight')) {
+      const bound = 1 / Math.sqrt(columns);
+      for (let i = 0; i < data.length; i++) data[i] = (2 * random() - 1) * bound;
+    }
+    tensors.set(name, { dtype: 'float32', shape, data });
+  }
+  return tensors;
+}
+
+/** Writes an adapter folder that PEFT and `openAdapter` read; the weights as float32. The config comes last. */
+export async function writeAdapter(
+  dir: string,
+  adapter: { readonly config: AdapterConfig; readonly tensors: ReadonlyMap<string, Tensor<'float32'>> },
+  options: { write?: WriteFile } = {},
+): Promise<void> {
+  const { write = writeDirectly } = options;
+  const sources = Array.from(adapter.tensors, ([name, tensor]) => sourceOfFloats(name, tensor));
+  await writeSafetensors(join(dir, adapterWeightsFile), sources, { write });
+  await write(join(dir, adapterConfigFile), jsonChunks(adapterConfigToPeft(adapter.config)));
+}

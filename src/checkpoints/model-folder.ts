@@ -1,0 +1,180 @@
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
+import { parseJsonFields, tokenIds } from '../models/config/fields.js';
+import { parseModelConfig, type ModelConfig } from '../models/config/model-config.js';
+import { explainFileError, readJsonObject } from './files.js';
+import { readFloats, readHeader, type TensorInfo } from './safetensors.js';
+
+/** A model in Hugging Face layout, opened: its configs are read, of its weights only where they lie. */
+export interface ModelFolder {
+  readonly dir: string;
+  /** `config.json` as it stands. */
+  readonly rawConfig: Readonly<Record<string, unknown>>;
+  readonly config: ModelConfig;
+  /** `generation_config.json` as it stands, where there is one. */
+  readonly generationConfig: Readonly<Record<string, unknown>> | undefined;
+  /** Every token id that ends a text, ascending: of both configs and of the tokenizer, where that was given. */
+  readonly eosTokenIds: readonly number[];
+  readonly weights: ReadonlyMap<string, TensorInfo>;
+}
+
+/**
+ * Opens a model folder: `config.json`, `generation_config.json` if there is one, and the headers of
+ * `model.safetensors` or of the shards that `model.safetensors.index.json` names.
+ *
+ * @param options.tokenizerEosIds EOS ids that the tokenizer knows of
+ * @throws UserError when the folder, a file or a shard is missing, or does not say what it should
+ */
+export async function openModelFolder(
+  dir: string,
+  options: { tokenizerEosIds?: readonly number[] } = {},
+): Promise<ModelFolder> {
+  const files = await listModelFolder(dir);
+  const configFile = join(dir, 'config.json');
+  if (!files.has('config.json')) throw noConfig(dir, files);
+  const rawConfig = await readJsonObject(configFile);
+  const config = parseModelConfig(rawConfig, configFile);
+  const generationFile = join(dir, 'generation_config.json');
+  const generationConfig = files.has('generation_config.json') ? await readJsonObject(generationFile) : undefined;
+  const eosTokenIds = new Set([
+    ...eosIdsOf(rawConfig, configFile),
+    ...eosIdsOf(generationConfig ?? {}, generationFile),
+    ...(options.tokenizerEosIds ?? []),
+  ]);
+  return {
+    dir,
+    rawConfig,
+    config,
+    generationConfig,
+    eosTokenIds: [...eosTokenIds].sort((a, b) => a - b),
+    weights: await openWeights(dir, files),
+  };
+}
+
+/** Tensors by name, widened to float32 (F64 is rounded). A missing one is a UserError that names it. */
+export async function loadTensors(
+  weights: ReadonlyMap<string, TensorInfo>,
+  names: Iterable<string>,
+): Promise<Map<string, Tensor<'float32'>>> {
+  const infos = requireTensors(weights, names);
+  const loaded = new Map<string, Tensor<'float32'>>();
+  for (const info of infos) loaded.set(info.name, await readFloats(info));
+  return loaded;
+}
+
+/** The named tensors of a checkpoint, or a UserError that lists those it lacks. */
+export function requireTensors(weights: ReadonlyMap<string, TensorInfo>, names: Iterable<string>): TensorInfo[] {
+  const wanted = [...names];
+  const missing = wanted.filter((name) => !weights.has(name));
+  if (missing.length > 0) {
+    const first = weights.values().next();
+    throw new UserError({
+      code: 'checkpoint.missing-tensor',
+      message: `The checkpoint lacks ${listed(missing)}.`,
+      ...(first.done !== true && { where: first.value.file }),
+      fix: 'Give a checkpoint of the architecture that its config.json names.',
+    });
+  }
+  return wanted.map((name) => weights.get(name)!);
+}
+
+/** Up to five names in backticks, and how many more there are. */
+export function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 5).map((name) => `\`${name}\``);
+  return names.length > shown.length ? `${shown.join(', ')} and ${names.length - shown.length} more` : shown.join(', ');
+}
+
+const eosSchema = z.object({ eos_token_id: tokenIds });
+const eosIdsOf = (json: unknown, where: string): readonly number[] =>
+  parseJsonFields(eosSchema, json, where).eos_token_id;
+
+async function listModelFolder(dir: string): Promise<ReadonlySet<string>> {
+  const stats = await stat(dir).catch(() => undefined);
+  if (stats === undefined && /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(dir)) {
+    throw new UserError({
+      code: 'model.hub-id',
+      message: `There is no folder ${dir}. If this is a model id of the Hugging Face hub: this version does not download models.`,
+      where: dir,
+      fix: 'Download the model yourself and give its folder; downloading comes with a later version.',
+    });
+  }
+  if (stats?.isDirectory() !== true) {
+    throw new UserError({
+      code: 'model.no-folder',
+      message: stats === undefined ? 'There is no such model folder.' : 'This is a file, not a model folder.',
+      where: dir,
+      fix: 'Give the folder that holds config.json and model.safetensors.',
+    });
+  }
+  try {
+    return new Set(await readdir(dir));
+  } catch (error) {
+    throw explainFileError(error, dir, 'read');
+  }
+}
+
+const noConfig = (dir: string, files: ReadonlySet<string>): UserError =>
+  new UserError({
+    code: 'model.no-config',
+    message: files.has('adapter_config.json')
+      ? 'This folder holds an adapter, not a model.'
+      : 'The model folder has no config.json.',
+    where: dir,
+    fix: files.has('adapter_config.json')
+      ? 'Give the folder of its base model as the model, and this one as the adapter.'
+      : 'Give the folder that holds config.json and model.safetensors.',
+  });
+
+const singleFile = 'model.safetensors';
+const indexFile = 'model.safetensors.index.json';
+
+async function openWeights(dir: string, files: ReadonlySet<string>): Promise<ReadonlyMap<string, TensorInfo>> {
+  if (files.has(singleFile)) return (await readHeader(join(dir, singleFile))).tensors;
+  if (files.has(indexFile)) return openShards(dir, files);
+  const other = [...files].find((file) => /\.(bin|pth?|gguf|h5|msgpack|onnx)$/.test(file));
+  throw new UserError({
+    code: 'model.no-weights',
+    message: `The model folder has no ${singleFile}${other === undefined ? '' : `; weights as in ${basename(other)} are not read by this version`}.`,
+    where: dir,
+    fix: 'Give a folder with weights in the safetensors format.',
+  });
+}
+
+const indexSchema = z.object({ weight_map: z.record(z.string(), z.string().regex(/^[^/\\]+\.safetensors$/)) });
+
+async function openShards(dir: string, files: ReadonlySet<string>): Promise<ReadonlyMap<string, TensorInfo>> {
+  const where = join(dir, indexFile);
+  const index = parseJsonFields(indexSchema, await readJsonObject(where), where);
+  const shardOf = new Map(Object.entries(index.weight_map));
+  const shards = [...new Set(shardOf.values())].sort();
+  const absent = shards.filter((shard) => !files.has(shard));
+  if (absent.length > 0) throw indexMismatch(where, `it names ${listed(absent)}, which the folder lacks`);
+
+  const weights = new Map<string, TensorInfo>();
+  for (const shard of shards) {
+    for (const [name, info] of (await readHeader(join(dir, shard))).tensors) {
+      if (shardOf.get(name) !== shard) {
+        throw indexMismatch(where, `${shard} holds \`${name}\`, which the index ${whereIndexHas(shardOf.get(name))}`);
+      }
+      weights.set(name, info);
+    }
+  }
+  for (const [name, shard] of shardOf) {
+    if (!weights.has(name)) throw indexMismatch(where, `${shard} lacks \`${name}\`, which the index puts there`);
+  }
+  return weights;
+}
+
+const whereIndexHas = (shard: string | undefined): string =>
+  shard === undefined ? 'does not name' : `puts in ${shard}`;
+
+const indexMismatch = (where: string, what: string): UserError =>
+  new UserError({
+    code: 'model.index-mismatch',
+    message: `The index and the shards of the model do not fit together: ${what}.`,
+    where,
+    fix: 'Copy or download the whole folder again.',
+  });
