@@ -6,21 +6,18 @@ import type { Emitter, OnnxAttribute } from '../ops/record.js';
 import { recordOf } from '../ops/registry.js';
 import { attributeTypes, encodeModel, onnxTypes } from './schema.js';
 
-/** A parameter's bytes in a file, to be read by the runtime itself. */
-export interface ExternalTensor {
-  /** Path relative to the folder from which the runtime resolves external data. */
-  readonly location: string;
-  readonly offset: number;
-  readonly length: number;
-  /** How the file stores it; float16 and bfloat16 are widened in the graph. */
+/** A parameter that is part of the model: its bytes given, or left in a file to be read by the runtime itself. */
+export interface BoundTensor {
+  readonly data: Uint8Array | { readonly location: string; readonly offset: number; readonly length: number };
+  /** How the bytes store it; float16 and bfloat16 are widened in the graph. */
   readonly dtype: 'float32' | 'float16' | 'bfloat16';
   readonly shape: readonly number[];
 }
 
 export interface EmitOptions {
   readonly device: string;
-  /** Parameters bound to files; all others are inputs of the model. */
-  readonly external?: ReadonlyMap<string, ExternalTensor>;
+  /** Parameters that are part of the model; all others are its inputs. */
+  readonly bound?: ReadonlyMap<string, BoundTensor>;
 }
 
 /** A serialised model and what it takes and gives. */
@@ -44,7 +41,7 @@ class ModelEmitter implements Emitter {
   readonly device: string;
   readonly #live: readonly Node[];
   readonly #outputs: ReadonlyMap<string, Value>;
-  readonly #external: ReadonlyMap<string, ExternalTensor>;
+  readonly #bound: ReadonlyMap<string, BoundTensor>;
   readonly #names = new Map<Value, string>();
   readonly #nodes: {
     opType: string;
@@ -58,11 +55,11 @@ class ModelEmitter implements Emitter {
   readonly #inputs = new Map<string, TensorType>();
   readonly #cache = new Map<string, string>();
 
-  constructor(graph: Graph, { device, external }: EmitOptions) {
+  constructor(graph: Graph, { device, bound }: EmitOptions) {
     this.device = device;
     this.#live = graph.liveNodes();
     this.#outputs = graph.outputs;
-    this.#external = external ?? new Map<string, ExternalTensor>();
+    this.#bound = bound ?? new Map<string, BoundTensor>();
   }
 
   model(): OnnxModel {
@@ -161,29 +158,20 @@ class ModelEmitter implements Emitter {
   }
 
   #declare(value: Value, name: string): void {
-    const external = this.#external.get(name);
-    if (external === undefined) {
+    const bound = this.#bound.get(name);
+    if (bound === undefined) {
       this.#inputs.set(name, value);
       this.#names.set(value, name);
       return;
     }
-    if (external.shape.join() !== value.shape.join()) {
+    if (bound.shape.join() !== value.shape.join()) {
       throw new Error(
-        `the file holds '${name}' as (${external.shape.join(', ')}) where the graph has (${value.shape.join(', ')})`,
+        `the file holds '${name}' as (${bound.shape.join(', ')}) where the graph has (${value.shape.join(', ')})`,
       );
     }
-    this.#initializers.push({
-      name,
-      dims: external.shape,
-      dataType: onnxTypes[external.dtype],
-      dataLocation: EXTERNAL,
-      externalData: [
-        { key: 'location', value: external.location },
-        { key: 'offset', value: String(external.offset) },
-        { key: 'length', value: String(external.length) },
-      ],
-    });
-    const widened = external.dtype === value.dtype ? name : this.node('Cast', [name], { to: onnxTypes[value.dtype] });
+    const { dtype, shape, data } = bound;
+    this.#initializers.push({ name, dims: shape, dataType: onnxTypes[dtype], ...tensorData(data) });
+    const widened = dtype === value.dtype ? name : this.node('Cast', [name], { to: onnxTypes[value.dtype] });
     this.#names.set(value, widened);
   }
 
@@ -202,6 +190,12 @@ class ModelEmitter implements Emitter {
     const attribute = Object.entries(attributes).map(([name, value]) => attributeProto(name, value));
     this.#nodes.push({ opType, domain, input: [...inputs], output, name: output[0]!, attribute });
   }
+}
+
+function tensorData(data: BoundTensor['data']): Record<string, unknown> {
+  if (data instanceof Uint8Array) return { rawData: data };
+  const externalData = Object.entries(data).map(([key, value]) => ({ key, value: String(value) }));
+  return { dataLocation: EXTERNAL, externalData };
 }
 
 function attributeProto(name: string, value: OnnxAttribute): Record<string, unknown> {

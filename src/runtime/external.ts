@@ -1,7 +1,7 @@
-import { realpath } from 'node:fs/promises';
+import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import type { Graph } from '../graph/graph.js';
-import type { ExternalTensor } from '../onnx/emit.js';
+import type { BoundTensor } from '../onnx/emit.js';
 
 /** A tensor's bytes in a file, little-endian and row-major, as `.safetensors` holds them. */
 export interface StoredTensor {
@@ -13,7 +13,7 @@ export interface StoredTensor {
   readonly shape: readonly number[];
 }
 
-const dtypes = new Map<string, ExternalTensor['dtype']>([
+const dtypes = new Map<string, BoundTensor['dtype']>([
   ['F32', 'float32'],
   ['F16', 'float16'],
   ['BF16', 'bfloat16'],
@@ -22,13 +22,14 @@ const dtypes = new Map<string, ExternalTensor['dtype']>([
 /**
  * Where the runtime finds the parameters that have a file. It refuses absolute locations and `../`, and resolves
  * relative ones from the working directory when the model comes as bytes, so all are named from the root of the file
- * system, after following symbolic links (the hub's cache consists of them).
+ * system, after following symbolic links (the hub's cache consists of them). Vectors (biases, norm weights) are read here
+ * and put into the model: the runtime's fusions look at them before it knows where external data is.
  */
-export async function locateExternal(
+export async function bindWeights(
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
-): Promise<{ external: Map<string, ExternalTensor>; root: string | undefined }> {
-  const external = new Map<string, ExternalTensor>();
+): Promise<{ external: Map<string, BoundTensor>; root: string | undefined }> {
+  const bound = new Map<string, BoundTensor>();
   const resolved = new Map<string, string>();
   let root: string | undefined;
   for (const node of graph.liveNodes()) {
@@ -46,10 +47,24 @@ export async function locateExternal(
     const location = path.relative(root, file);
     const { offset, length, shape } = stored;
     const dtype = dtypes.get(stored.dtype);
-    if (dtype === undefined) throw new RangeError(`'${name}' is stored as ${stored.dtype}, not as one of ${[...dtypes.keys()].join(', ')}`);
-    external.set(name, { location, offset, length, dtype, shape });
+    if (dtype === undefined)
+      throw new RangeError(`'${name}' is stored as ${stored.dtype}, not as one of ${[...dtypes.keys()].join(', ')}`);
+    const data = shape.length < 2 ? await readRange(file, offset, length) : { location, offset, length };
+    bound.set(name, { data, dtype, shape });
   }
-  return { external, root };
+  return { bound, root };
+}
+
+async function readRange(file: string, offset: number, length: number): Promise<Uint8Array> {
+  const handle = await open(file);
+  try {
+    const bytes = new Uint8Array(length);
+    const { bytesRead } = await handle.read(bytes, 0, length, offset);
+    if (bytesRead !== length) throw new Error(`${file} ends within the tensor at ${offset}`);
+    return bytes;
+  } finally {
+    await handle.close();
+  }
 }
 
 let turn: Promise<unknown> = Promise.resolve();

@@ -2,10 +2,10 @@ import { availableParallelism } from 'node:os';
 import { evaluateDim, formatShape } from '../graph/dim.js';
 import type { Graph, TensorType } from '../graph/graph.js';
 import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
-import { emit, type ExternalTensor } from '../onnx/emit.js';
+import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
 import type { Operand } from './protocol.js';
-import { locateExternal, withWorkingDirectory, type StoredTensor } from './external.js';
+import { bindWeights, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
 
@@ -135,8 +135,8 @@ export class Runtime {
    * in JavaScript; all others become feeds.
    */
   async compile(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Promise<Program> {
-    const { external, root } = await locateExternal(graph, weights);
-    const model = emit(graph, { device: this.device, external: external as ReadonlyMap<string, ExternalTensor> });
+    const { bound, root } = await bindWeights(graph, weights);
+    const model = emit(graph, { device: this.device, bound });
     const settings = { threads: this.threads, device: this.device };
     const create = async (): Promise<number> =>
       this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
