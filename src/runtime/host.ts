@@ -44,7 +44,7 @@ export class WorkerHost {
     const envelope: Envelope = { id, request };
     this.#worker.ref();
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#pending.set(id, { resolve, reject });
       this.#worker.postMessage(envelope, transfer);
     });
   }

@@ -68,11 +68,12 @@ export class Program {
     for (const [name, type] of this.inputs) {
       const feed = feeds[name];
       if (feed === undefined) throw new RangeError(`the feed '${name}' ${describe(type)} is missing`);
-      bind(name, type, feed, symbols);
+      bindSymbols(type, feed, symbols);
       operands[name] = feed instanceof DeviceTensor ? { handle: feed.handle } : { tensor: feed };
     }
     const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
     if (unknown !== undefined) throw new RangeError(`the graph has no input named '${unknown}'`);
+    for (const [name, type] of this.inputs) requireFit(`the feed '${name}'`, type, feeds[name]!, symbols);
     const targets: Record<string, number> = {};
     for (const [name, target] of Object.entries(into)) {
       const type = this.outputs.get(name);
@@ -89,15 +90,14 @@ export class Program {
   }
 }
 
-/** Checks a feed against its declared type and learns the values of symbols from it. */
-function bind(name: string, type: TensorType, feed: TensorType, symbols: Map<string, number>): void {
+/** Learns from a feed the values of the symbols that are dimensions of it; the first feed that has one decides. */
+function bindSymbols(type: TensorType, feed: TensorType, symbols: Map<string, number>): void {
   for (const [axis, dim] of type.shape.entries()) {
     if (typeof dim === 'string' && /^\w+$/.test(dim) && !symbols.has(dim)) {
       const size = feed.shape[axis];
       if (typeof size === 'number') symbols.set(dim, size);
     }
   }
-  requireFit(`the feed '${name}'`, type, feed, symbols);
 }
 
 function requireFit(what: string, type: TensorType, given: TensorType, symbols: ReadonlyMap<string, number>): void {
