@@ -84,9 +84,13 @@ export const elementwise: OpRecords<
     infer: inferUnary,
     emit: (emitter, node) => {
       const x = emitter.name(node.inputs[0]!);
-      if (emitter.device === 'cpu' && node.inputs[0]!.dtype === 'float32') {
-        return [emitter.node('QuickGelu', [x], { alpha: { float: 1 } }, 'com.microsoft')];
+      const { dtype } = node.inputs[0]!;
+      if (dtype === 'float64') {
+        // x / (1 + e⁻ˣ): x·σ(x) would be fused into a kernel that exists in float32 alone.
+        const power = emitter.node('Exp', [emitter.node('Neg', [x])]);
+        return [emitter.node('Div', [x, emitter.node('Add', [power, emitter.constant(dtype, [], [1])])])];
       }
+      if (emitter.device === 'cpu') return [emitter.node('QuickGelu', [x], { alpha: { float: 1 } }, 'com.microsoft')];
       return [emitter.node('Mul', [x, emitter.node('Sigmoid', [x])])];
     },
     // d(x·σ) = σ(1 + x(1 − σ)) dx = (σ + y(1 − σ)) dx
