@@ -1,0 +1,141 @@
+import fc from 'fast-check';
+import type { Dim } from '../../../src/graph/dim.js';
+import * as build from '../../../src/ops/build.js';
+import {
+  broadcastsTo,
+  differentiable,
+  dim,
+  float,
+  forwardOnly,
+  int32,
+  integerBelow,
+  shape,
+  type OpCase,
+  type OpInstance,
+} from './op-case.js';
+import * as reference from './reference.js';
+import { broadcastMap, logSoftmax, mapRows } from './reference.js';
+
+const epsilon = 1e-3;
+
+const overLastAxis = (
+  make: typeof build.softmax,
+  f: (row: readonly number[]) => readonly number[],
+): fc.Arbitrary<OpInstance> =>
+  shape(1, 4).map((dims) => ({
+    operands: [float(dims)],
+    build: ([x]) => make(x!),
+    reference: ([x]) => mapRows(x!, f),
+  }));
+
+/** Leading axes of two operands of a matrix product: none, the same, or such as broadcast. */
+const leadingAxes: fc.Arbitrary<[Dim[], Dim[]]> = shape(0, 2).chain((dims) =>
+  broadcastsTo(dims).chain((other) => fc.constantFrom<[Dim[], Dim[]]>([dims, dims], [dims, other], [other, dims])),
+);
+
+const matmul = leadingAxes.chain(([leftLeading, rightLeading]) =>
+  fc.tuple(dim, dim, dim, fc.boolean(), fc.boolean()).map(([m, k, n, transA, transB]): OpInstance => ({
+    operands: [
+      float([...leftLeading, ...(transA ? [k, m] : [m, k])]),
+      float([...rightLeading, ...(transB ? [n, k] : [k, n])]),
+    ],
+    build: ([a, b]) => build.matmul(a!, b!, { transA, transB }),
+    reference: ([a, b]) => reference.matmul(a!, b!, transA, transB),
+  })),
+);
+
+const rowsAndIds = fc.tuple(dim, dim).map(([rows, vocabulary]) => ({
+  logits: float([rows, vocabulary]),
+  ids: int32([rows], integerBelow(vocabulary)),
+  rows,
+}));
+
+export const modelCases: readonly OpCase[] = [
+  differentiable('matmul', matmul),
+  differentiable(
+    'softmax',
+    overLastAxis(build.softmax, (row) => logSoftmax(row).map(Math.exp)),
+  ),
+  differentiable('logSoftmax', overLastAxis(build.logSoftmax, logSoftmax)),
+  differentiable(
+    'rmsNorm',
+    shape(1, 4).map((dims) => ({
+      operands: [float(dims), float(dims.slice(-1))],
+      build: ([x, weight]) => build.rmsNorm(x!, weight!, epsilon),
+      reference: ([x, weight]) => reference.rmsNorm(x!, weight!, epsilon),
+    })),
+  ),
+  differentiable(
+    'layerNorm',
+    shape(1, 4).map((dims) => ({
+      operands: [float(dims), float(dims.slice(-1)), float(dims.slice(-1))],
+      build: ([x, weight, bias]) => build.layerNorm(x!, weight!, bias!, epsilon),
+      reference: ([x, weight, bias]) => reference.layerNorm(x!, weight!, bias!, epsilon),
+    })),
+  ),
+  differentiable(
+    'gatherRows',
+    fc.tuple(shape(1, 3), shape(0, 2)).map(([table, indices]) => ({
+      operands: [float(table), int32(indices, integerBelow(table[0]!))],
+      build: ([rows, chosen]) => build.gatherRows(rows!, chosen!),
+      reference: ([rows, chosen]) => reference.gatherRows(rows!, chosen!),
+    })),
+  ),
+  differentiable(
+    'scatterAddRows',
+    fc.tuple(shape(1, 3), dim).map(([updates, rows]) => ({
+      // The last operand gives the number of rows its size.
+      operands: [float(updates), int32(updates.slice(0, 1), integerBelow(rows)), float([rows, ...updates.slice(1)])],
+      build: ([given, targets, base]) => build.add(base!, build.scatterAddRows(given!, targets!, rows)),
+      reference: ([given, targets, base], size) =>
+        broadcastMap((a, b) => a + b, base!, reference.scatterAddRows(given!, targets!, size(rows))),
+    })),
+  ),
+  differentiable(
+    'gatherElements',
+    fc.tuple(shape(0, 3), dim, dim).map(([leading, width, picks]) => ({
+      operands: [float([...leading, width]), int32([...leading, picks], integerBelow(width))],
+      build: ([x, chosen]) => build.gatherElements(x!, chosen!),
+      reference: ([x, chosen]) => reference.gatherElements(x!, chosen!),
+    })),
+  ),
+  differentiable(
+    'scatterAddElements',
+    fc.tuple(shape(0, 3), dim, dim).map(([leading, count, width]) => ({
+      operands: [
+        float([...leading, count]),
+        int32([...leading, count], integerBelow(width)),
+        float([...leading, width]),
+      ],
+      build: ([given, targets, base]) => build.add(base!, build.scatterAddElements(given!, targets!, width)),
+      reference: ([given, targets, base], size) =>
+        broadcastMap((a, b) => a + b, base!, reference.scatterAddElements(given!, targets!, size(width))),
+    })),
+  ),
+  differentiable(
+    'tokenLogProbs',
+    rowsAndIds.map(({ logits, ids }) => ({
+      operands: [logits, ids],
+      build: ([x, chosen]) => build.tokenLogProbs(x!, chosen!),
+      reference: ([x, chosen]) => reference.tokenLogProbs(x!, chosen!),
+    })),
+  ),
+  forwardOnly(
+    'tokenLogProbsGrad',
+    rowsAndIds.map(({ logits, ids, rows }) => ({
+      operands: [logits, ids, float([rows])],
+      build: (values, graph) => graph.add('tokenLogProbsGrad', values)[0]!,
+      reference: ([x, chosen, grad]) => reference.tokenLogProbsGrad(x!, chosen!, grad!),
+    })),
+  ),
+  differentiable(
+    'rotary',
+    fc.tuple(shape(0, 3), fc.integer({ min: 1, max: 3 })).chain(([leading, half]) =>
+      broadcastsTo(leading).map((angles) => ({
+        operands: [float([...leading, 2 * half]), float([...angles, half]), float([...angles, half])],
+        build: ([x, cosines, sines]) => build.rotary(x!, cosines!, sines!),
+        reference: ([x, cosines, sines]) => reference.rotary(x!, cosines!, sines!),
+      })),
+    ),
+  ),
+];
