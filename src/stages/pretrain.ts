@@ -1,0 +1,290 @@
+import { join } from 'node:path';
+import { fingerprint } from '../checkpoints/fingerprint.js';
+import { loadTensors, openModelFolder } from '../checkpoints/model-folder.js';
+import { writeModelFolder } from '../checkpoints/write-model-folder.js';
+import type { PretrainConfig } from '../config/stages.js';
+import { completionOf, headlineOf, type Row } from '../data/row.js';
+import { UserError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import type { ModelConfig } from '../models/config/model-config.js';
+import type { Qwen3Config } from '../models/config/qwen3.js';
+import { stream } from '../random.js';
+import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
+import type { StageContext } from '../runs/events.js';
+import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
+import { Runtime } from '../runtime/runtime.js';
+import { buildWordPiece } from '../text/build-word-piece.js';
+import { collate, type SampleBatch } from '../text/collate.js';
+import { loadTokenizer } from '../text/load-tokenizer.js';
+import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
+import { serializeTokenizer } from '../text/tokenizer-files.js';
+import { trainByteLevelBpe } from '../text/train-bpe.js';
+import { dropoutSeed, dropsOut } from '../training/dropout.js';
+import { initialWeights } from '../training/initial-weights.js';
+import {
+  causalGraph,
+  causalLossFeeds,
+  maskedGraph,
+  maskedLossFeeds,
+  sum,
+  supervisedPositions,
+  type LanguageGraph,
+} from '../training/language.js';
+import { Learner, type Feeds } from '../training/learner.js';
+import { trainLoop } from '../training/loop.js';
+import { EpochOrder } from '../training/order.js';
+import { loadRows } from '../training/rows.js';
+import { scheduleOf } from '../training/schedule.js';
+
+/** Batches of the validation loss; enough to choose by, few enough to look often. */
+const EVAL_BATCHES = 25;
+
+/**
+ * A base model from scratch, or a given one trained on: next-token prediction (Qwen3) or masked-token prediction
+ * (DeBERTa-v2, Devlin et al., 2019) with all parameters learning. Texts are the headline and the text of every training
+ * row of the data folder, one document each; validation rows of the one split are held out here as everywhere.
+ *
+ * Leaves `model/` in Hugging Face layout with its tokenizer: the weights with the lowest validation loss.
+ */
+export async function pretrain(config: PretrainConfig, context: StageContext): Promise<string> {
+  const section = config.pretrain;
+  const rows = await loadRows(
+    config.data,
+    config.data.file === undefined ? ['sft_train', 'rm_train'] : ['sft_train'],
+    'optional',
+  );
+  const fingerprints = {
+    ...rows.fingerprints,
+    ...(config.model === undefined ? {} : { model: await fingerprint(config.model) }),
+  };
+  const run = await openRunFolder({
+    ...config,
+    stage: 'pretrain',
+    config,
+    fingerprints,
+    onEvent: (event) => {
+      context.onEvent(event);
+    },
+  });
+  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  try {
+    const texts = documents(rows.train);
+    const tokenizerDir = config.model ?? section.tokenizer ?? (await makeTokenizer(run, section, texts));
+    const tokenizer = await loadTokenizer(tokenizerDir);
+    const given = config.model === undefined ? undefined : await openModelFolder(config.model);
+    const modelConfig = given?.config ?? freshConfig(section, tokenizer, tokenizerDir);
+    assertTokenizerFits(tokenizer, modelConfig.vocabSize, tokenizerDir);
+
+    const objective = objectiveOf(modelConfig, tokenizer, tokenizerDir, config);
+    const training = objective.graph(true);
+    const initial =
+      given === undefined
+        ? initialWeights(training.context.weights, modelConfig.initializerRange, config.seed)
+        : await loadTensors(given.weights, training.context.weights.keys());
+    const learner = await Learner.create(runtime, {
+      graph: training.graph,
+      loss: training.loss,
+      trainable: training.context.weights,
+      initial,
+      adamw: section,
+    });
+    const evaluation = await runtime.compile(objective.graph(false).graph);
+
+    const samples = texts.map((text) => objective.encode(text));
+    const heldOut = documents(rows.validation).map((text) => objective.encode(text));
+    const order = new EpochOrder(samples.length, section.batchSize, config.seed);
+    const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
+    run.emit({ type: 'start', stage: 'pretrain', totalSteps, out: run.path });
+
+    await trainLoop({
+      ...section,
+      run,
+      stage: 'pretrain',
+      signal: context.signal,
+      totalSteps,
+      stepsPerEpoch: order.stepsPerEpoch,
+      schedule: scheduleOf(section, totalSteps),
+      optimizer: learner.optimizer,
+      best: { metric: 'eval_loss', direction: 'lower' },
+      step: async (step, rate) => {
+        const batch = objective.collate(order.at(step).map((i) => samples[i]!));
+        const feeds = objective.feeds(batch, ['step', step]);
+        const { reports, gradNorm } = await learner.step([{ ...feeds, ...objective.seed(step) }], rate);
+        return { loss: Number(reports[0]!['loss']!.data[0]), grad_norm: gradNorm };
+      },
+      evaluate: async () => {
+        let [loss, correct, tokens] = [0, 0, 0];
+        for (let i = 0; i < heldOut.length && i < EVAL_BATCHES * section.batchSize; i += section.batchSize) {
+          const batch = objective.collate(heldOut.slice(i, i + section.batchSize));
+          const result = await evaluation.run({ ...objective.feeds(batch, ['evaluation', i]), ...learner.weights });
+          loss += sum(result['token_loss']!);
+          correct += sum(result['token_correct']!);
+          tokens += result['token_loss']!.data.length;
+        }
+        return tokens === 0 ? {} : { eval_loss: loss / tokens, eval_mean_token_accuracy: correct / tokens };
+      },
+    });
+
+    const weights = await learner.optimizer.readWeights();
+    await writeFolderAtomic(run.file('model'), async (folder) =>
+      writeModelFolder(folder, {
+        config: modelConfig,
+        tensors: weights,
+        tokenizerFrom: tokenizerDir,
+        ...generationConfig(modelConfig),
+      }),
+    );
+    await run.finish();
+    return run.path;
+  } finally {
+    run.close();
+    await runtime.close();
+  }
+}
+
+/** Headline and text of each row as one document, each document once. */
+function documents(rows: readonly Row[]): string[] {
+  return [
+    ...new Set(rows.map((row) => [headlineOf(row), completionOf(row)].filter((part) => part !== undefined).join('\n'))),
+  ];
+}
+
+async function makeTokenizer(
+  run: RunFolder,
+  section: PretrainConfig['pretrain'],
+  texts: readonly string[],
+): Promise<string> {
+  const files =
+    section.objective === 'causal'
+      ? trainByteLevelBpe(texts, {
+          vocabSize: section.vocabSize,
+          specialTokens: ['<|endoftext|>', '<|im_start|>', '<|im_end|>'],
+          eosToken: '<|im_end|>',
+          padToken: '<|endoftext|>',
+        })
+      : buildWordPiece(texts, { vocabSize: section.vocabSize });
+  const dir = run.file('tokenizer');
+  for (const [name, content] of Object.entries(serializeTokenizer(files)))
+    await writeFileAtomic(join(dir, name), content);
+  return dir;
+}
+
+function freshConfig(section: PretrainConfig['pretrain'], tokenizer: Tokenizer, where: string): ModelConfig {
+  const common = {
+    vocabSize: tokenizer.vocabSize,
+    hiddenSize: section.hiddenSize,
+    intermediateSize: section.intermediateSize,
+    numHiddenLayers: section.layers,
+    numAttentionHeads: section.heads,
+    initializerRange: 0.02,
+    padTokenId: tokenizer.requireSpecial('pad', where),
+    dtype: 'float32' as const,
+  };
+  if (section.objective === 'causal') {
+    return {
+      ...common,
+      modelType: 'qwen3',
+      architecture: 'Qwen3ForCausalLM',
+      numKeyValueHeads: section.kvHeads,
+      headDim: section.headDim,
+      hiddenAct: 'silu',
+      maxPositionEmbeddings: 2048,
+      rmsNormEps: 1e-6,
+      ropeTheta: 10000,
+      tieWordEmbeddings: true,
+      attentionBias: false,
+      attentionDropout: 0,
+      bosTokenId: null,
+      eosTokenIds: [tokenizer.requireSpecial('eos', where)],
+    } satisfies Qwen3Config;
+  }
+  return {
+    ...common,
+    modelType: 'deberta-v2',
+    architecture: 'DebertaV2ForMaskedLM',
+    hiddenAct: 'gelu',
+    hiddenDropoutProb: section.dropout,
+    attentionProbsDropoutProb: section.dropout,
+    layerNormEps: 1e-7,
+    maxPositionEmbeddings: 512,
+    typeVocabSize: 0,
+    positionBiasedInput: false,
+    relativeAttention: true,
+    maxRelativePositions: 512,
+    positionBuckets: section.buckets,
+    normRelEbd: 'layer_norm',
+    shareAttKey: true,
+    posAttType: ['p2c', 'c2p'],
+    convKernelSize: 0,
+    convGroups: 1,
+    convAct: 'tanh',
+    poolerDropout: 0,
+    poolerHiddenAct: 'gelu',
+    classifierDropout: section.dropout,
+    labels: ['LABEL_0', 'LABEL_1'],
+    legacy: true,
+    tieWordEmbeddings: true,
+  } satisfies DebertaV2Config;
+}
+
+const generationConfig = (config: ModelConfig): { generationConfig?: Record<string, unknown> } =>
+  config.modelType === 'qwen3'
+    ? { generationConfig: { eos_token_id: [...config.eosTokenIds], pad_token_id: config.padTokenId } }
+    : {};
+
+interface EncodedText {
+  readonly inputIds: number[];
+  readonly completionMask: (0 | 1)[];
+}
+
+/** What the two objectives do differently. */
+interface Objective {
+  graph(training: boolean): LanguageGraph;
+  encode(text: string): EncodedText;
+  collate(samples: readonly EncodedText[]): SampleBatch;
+  /** Feeds of a batch; `path` names the random choices in it. */
+  feeds(batch: SampleBatch, path: readonly (string | number)[]): Feeds;
+  /** The dropout seed of a step, where the objective has dropout. */
+  seed(step: number): Feeds;
+}
+
+function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, config: PretrainConfig): Objective {
+  const section = config.pretrain;
+  const padId = tokenizer.requireSpecial('pad', where);
+  const collateAll = (samples: readonly EncodedText[]): SampleBatch => collate(samples, { padId });
+  const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
+  const expected = section.objective === 'causal' ? 'qwen3' : 'deberta-v2';
+  if (model.modelType !== expected) {
+    throw new UserError({
+      code: 'pretrain.objective',
+      message: `The objective ${section.objective} does not fit a model of type ${model.modelType}.`,
+      where: 'pretrain.objective',
+      fix: `Set it to ${model.modelType === 'qwen3' ? 'causal' : 'masked'}, or give another model.`,
+    });
+  }
+  if (model.modelType === 'qwen3') {
+    const eosId = tokenizer.requireSpecial('eos', where);
+    return {
+      graph: (training) => causalGraph(model, { training: training && dropsOut(model) }),
+      encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
+      collate: collateAll,
+      feeds: (batch) => causalLossFeeds(batch, supervisedPositions(batch).length),
+      seed: (step) => (dropsOut(model) ? dropoutSeed(config.seed, step) : {}),
+    };
+  }
+  const special = new Set(Object.values(tokenizer.special));
+  const rule = {
+    probability: section.maskProbability,
+    maskId: tokenizer.requireSpecial('mask', where),
+    vocabSize: model.vocabSize,
+    special,
+  };
+  return {
+    graph: (training) => maskedGraph(model, { training: training && dropsOut(model) }),
+    encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
+    collate: collateAll,
+    feeds: (batch, path) => maskedLossFeeds(model, batch, rule, stream(config.seed, 'mask', ...path)),
+    seed: (step): Record<string, Tensor> => (dropsOut(model) ? dropoutSeed(config.seed, step) : {}),
+  };
+}

@@ -1,0 +1,15 @@
+import { tensor, type Tensor } from '../graph/tensor.js';
+import type { ModelConfig } from '../models/config/model-config.js';
+import { stream } from '../random.js';
+
+/** The feed from which a training graph draws its dropout masks: one seed for each micro-batch of each step. */
+export const dropoutSeed = (seed: number, step: number, microBatch = 0): Record<string, Tensor> => ({
+  dropout_seed: tensor('uint32', [], [stream(seed, 'dropout', step, microBatch).uint32()]),
+});
+
+/** Whether a training graph of all of a model's parameters draws masks at all. */
+export const dropsOut = (model: ModelConfig): boolean =>
+  model.modelType === 'qwen3'
+    ? model.attentionDropout > 0
+    : Math.max(model.hiddenDropoutProb, model.attentionProbsDropoutProb, model.poolerDropout, model.classifierDropout) >
+      0;

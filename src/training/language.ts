@@ -1,0 +1,145 @@
+import type { Graph, Value } from '../graph/graph.js';
+import { tensor, wrap, type Tensor } from '../graph/tensor.js';
+import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import type { Qwen3Config } from '../models/config/qwen3.js';
+import { debertaV2Hidden, debertaV2MaskedLogits, encoderInputs, relativeIndex } from '../models/deberta-v2.js';
+import { causalInputs, qwen3Hidden, qwen3Logits } from '../models/qwen3.js';
+import { ModelContext, type ContextOptions } from '../nn/context.js';
+import { rowsAt, tokenStatistics } from '../nn/losses.js';
+import { div, neg, reduceSum, tokenLogProbs } from '../ops/build.js';
+import { newGraph } from '../ops/registry.js';
+import type { RandomStream } from '../random.js';
+import type { SampleBatch, TokenBatch } from '../text/collate.js';
+
+/** A graph whose loss is the cross entropy of chosen tokens. */
+export interface LanguageGraph {
+  readonly graph: Graph;
+  readonly context: ModelContext;
+  /** Σ cross entropy of the chosen tokens / the feed `divisor`, in nats. */
+  readonly loss: Value;
+}
+
+/**
+ * Cross entropy of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs
+ * `token_loss`, `token_entropy`, `token_correct`, each of shape (N).
+ */
+function withLoss(context: ModelContext, hidden: Value, logitsOf: (rows: Value) => Value): LanguageGraph {
+  const { graph } = context;
+  const rows = graph.input('rows', 'int32', ['N']);
+  const targets = graph.input('targets', 'int32', ['N']);
+  const divisor = graph.input('divisor', 'float32', []);
+  const logits = logitsOf(rowsAt(hidden, rows));
+  const tokenLoss = neg(tokenLogProbs(logits, targets));
+  const loss = div(reduceSum(tokenLoss), divisor);
+  const { entropies, correct } = tokenStatistics(logits, targets);
+  graph.output('loss', loss);
+  graph.output('token_loss', tokenLoss);
+  graph.output('token_entropy', entropies);
+  graph.output('token_correct', correct);
+  return { graph, context, loss };
+}
+
+/** Next-token prediction with Qwen3. */
+export function causalGraph(config: Qwen3Config, options: ContextOptions): LanguageGraph {
+  const context = new ModelContext(newGraph(), options);
+  const { hidden } = qwen3Hidden(context, config, causalInputs(context));
+  return withLoss(context, hidden, (rows) => qwen3Logits(context, config, rows));
+}
+
+/** Masked-token prediction with DeBERTa-v2. */
+export function maskedGraph(config: DebertaV2Config, options: ContextOptions): LanguageGraph {
+  const context = new ModelContext(newGraph(), options);
+  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
+  return withLoss(context, hidden, (rows) => debertaV2MaskedLogits(context, config, rows));
+}
+
+/** Tokens that a causal loss learns: those of the completion, except at the start of a row, which nothing predicts. */
+export function supervisedPositions({ completionMask, length }: SampleBatch): number[] {
+  const positions: number[] = [];
+  for (let at = 0; at < completionMask.length; at++)
+    if (completionMask[at] === 1 && at % length > 0) positions.push(at);
+  return positions;
+}
+
+/** Feeds of a causal model for a right-padded batch. */
+export function causalFeeds({ inputIds, attentionMask, batch, length }: TokenBatch): Record<string, Tensor> {
+  const positions = Int32Array.from(inputIds, (_, at) => at % length);
+  const shape = [batch, length];
+  return {
+    input_ids: wrap('int32', shape, inputIds),
+    attention_mask: wrap('int32', shape, attentionMask),
+    position_ids: wrap('int32', shape, positions),
+  };
+}
+
+/** Feeds of `causalGraph`; `divisor` counts the tokens that the step's loss is a mean over. */
+export function causalLossFeeds(batch: SampleBatch, divisor: number): Record<string, Tensor> {
+  const positions = supervisedPositions(batch);
+  return {
+    ...causalFeeds(batch),
+    ...lossFeeds(
+      positions.map((at) => at - 1),
+      positions.map((at) => batch.inputIds[at]!),
+      divisor,
+    ),
+  };
+}
+
+/** Feeds of an encoder for a right-padded batch. */
+export function encoderFeeds(config: DebertaV2Config, batch: TokenBatch): Record<string, Tensor> {
+  const shape = [batch.batch, batch.length];
+  return {
+    input_ids: wrap('int32', shape, batch.inputIds),
+    attention_mask: wrap('int32', shape, batch.attentionMask),
+    relative_index: relativeIndex(config, batch.length),
+  };
+}
+
+export interface MaskingRule {
+  /** Share of tokens to be guessed. */
+  readonly probability: number;
+  readonly maskId: number;
+  readonly vocabSize: number;
+  /** Ids that are never chosen: [CLS], [SEP], padding. */
+  readonly special: ReadonlySet<number>;
+}
+
+/**
+ * Feeds of `maskedGraph`: of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay (Devlin et al., 2019).
+ * At least one token is chosen.
+ */
+export function maskedLossFeeds(
+  config: DebertaV2Config,
+  batch: TokenBatch,
+  rule: MaskingRule,
+  random: RandomStream,
+): Record<string, Tensor> {
+  const inputIds = Int32Array.from(batch.inputIds);
+  const candidates: number[] = [];
+  for (const [at, id] of inputIds.entries())
+    if (batch.attentionMask[at] === 1 && !rule.special.has(id)) candidates.push(at);
+  if (candidates.length === 0) throw new RangeError('the batch has no token that could be masked');
+  let chosen = candidates.filter(() => random.uniform() < rule.probability);
+  if (chosen.length === 0) chosen = [candidates[random.integer(candidates.length)]!];
+  const targets = chosen.map((at) => batch.inputIds[at]!);
+  for (const at of chosen) {
+    const fate = random.uniform();
+    if (fate < 0.8) inputIds[at] = rule.maskId;
+    else if (fate < 0.9) inputIds[at] = random.integer(rule.vocabSize);
+  }
+  return { ...encoderFeeds(config, { ...batch, inputIds }), ...lossFeeds(chosen, targets, chosen.length) };
+}
+
+function lossFeeds(rows: readonly number[], targets: readonly number[], divisor: number): Record<string, Tensor> {
+  return {
+    rows: tensor('int32', [rows.length], rows),
+    targets: tensor('int32', [targets.length], targets),
+    divisor: tensor('float32', [], [divisor]),
+  };
+}
+
+export const sum = (values: Tensor): number => {
+  let total = 0;
+  for (const value of values.data as Float32Array) total += value;
+  return total;
+};

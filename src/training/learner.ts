@@ -1,0 +1,75 @@
+import { backward } from '../autodiff/backward.js';
+import type { Graph, Value } from '../graph/graph.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { AdamWSettings } from '../optim/adamw.js';
+import { Optimizer } from '../optim/optimizer.js';
+import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
+
+export type Feeds = Readonly<Record<string, Tensor | DeviceTensor>>;
+
+export interface LearnerSetup {
+  /** A training graph whose outputs are what to report; gradients are added here. */
+  readonly graph: Graph;
+  readonly loss: Value;
+  /** Parameters that learn, by name. */
+  readonly trainable: ReadonlyMap<string, Value>;
+  readonly initial: ReadonlyMap<string, Tensor>;
+  /** Files of the parameters that do not learn. */
+  readonly frozen?: ReadonlyMap<string, StoredTensor>;
+  readonly adamw: AdamWSettings;
+}
+
+const gradientName = (parameter: string): string => `gradient/${parameter}`;
+
+/** Biases and the weights of norms are not decayed, as the Hugging Face trainer has it. */
+export const isDecayed = (name: string): boolean => !/bias|norm/i.test(name);
+
+/** A training graph together with the optimizer of its parameters. */
+export class Learner {
+  private constructor(
+    private readonly program: Program,
+    readonly optimizer: Optimizer,
+  ) {}
+
+  static async create(runtime: Runtime, setup: LearnerSetup): Promise<Learner> {
+    const { graph, loss, trainable, initial, frozen, adamw } = setup;
+    const gradients = backward(loss, [...trainable.values()]);
+    for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientName(name), gradients[i]!);
+    const bound = new Map([...(frozen ?? [])].filter(([name]) => !trainable.has(name)));
+    const program = await runtime.compile(graph, bound);
+    const parameters = [...trainable].map(([name, value]) => ({
+      name,
+      shape: value.shape as readonly number[],
+      decay: isDecayed(name),
+    }));
+    return new Learner(program, await Optimizer.create(runtime, parameters, initial, adamw));
+  }
+
+  /** The current weights, to feed to other graphs of the same model. */
+  get weights(): Readonly<Record<string, DeviceTensor>> {
+    return Object.fromEntries(this.optimizer.weights);
+  }
+
+  /**
+   * One optimizer step from the summed gradients of micro-batches: each batch's loss must be scaled so that their sum is
+   * the step's loss. Returns the reported outputs of each.
+   */
+  async step(
+    batches: readonly Feeds[],
+    learningRate: number,
+  ): Promise<{ reports: Record<string, Tensor>[]; gradNorm: number }> {
+    const reports: Record<string, Tensor>[] = [];
+    for (const [i, batch] of batches.entries()) {
+      const targets = await this.optimizer.gradientTargets(i);
+      const into = Object.fromEntries([...targets].map(([name, buffer]) => [gradientName(name), buffer]));
+      reports.push(await this.program.run({ ...batch, ...this.weights }, into));
+      await this.optimizer.gathered(i);
+    }
+    return { reports, ...(await this.optimizer.update(learningRate)) };
+  }
+
+  async dispose(): Promise<void> {
+    await this.program.dispose();
+    await this.optimizer.dispose();
+  }
+}

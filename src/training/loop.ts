@@ -1,0 +1,155 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import { readFloats, readHeader } from '../checkpoints/safetensors.js';
+import { sourceOfFloats, writeSafetensors } from '../checkpoints/safetensors-writer.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Optimizer } from '../optim/optimizer.js';
+import { learningRate, type Schedule } from '../optim/schedules.js';
+import { bestCheckpoint } from '../runs/checkpoint-retention.js';
+import { loadCheckpoint } from '../runs/checkpoints.js';
+import { Interrupted } from '../runs/events.js';
+import type { RunFolder } from '../runs/run-folder.js';
+
+export type Metrics = Record<string, number>;
+
+export interface LoopPlan {
+  readonly run: RunFolder;
+  readonly stage: string;
+  readonly signal: AbortSignal | undefined;
+  readonly totalSteps: number;
+  readonly stepsPerEpoch: number;
+  readonly schedule: Schedule;
+  readonly loggingSteps: number;
+  readonly evalSteps: number;
+  readonly saveSteps: number;
+  readonly optimizer: Optimizer;
+  /** Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. */
+  step(step: number, rate: number): Promise<Metrics>;
+  /** Looks at held-out data after `step` steps; also before the first. */
+  evaluate?(step: number): Promise<Metrics>;
+  /** Which of the evaluation's metrics decides, and in which direction it is better. */
+  readonly best?: { readonly metric: string; readonly direction: 'lower' | 'higher' };
+  /** Anything else to do after `step` steps: sample texts. */
+  after?(step: number): Promise<void>;
+  /** What the steps carry from one to the next beyond the optimizer, as JSON. */
+  readonly carried?: { save(): unknown; load(state: unknown): void };
+}
+
+const optimizerFile = 'optimizer.safetensors';
+const CHECKPOINTS_KEPT = 2;
+
+const stateSchema = z.strictObject({
+  window: z.strictObject({ sums: z.record(z.string(), z.number()), steps: z.int() }),
+  best: z.strictObject({ step: z.int(), value: z.number() }).nullable(),
+  carried: z.unknown(),
+});
+type LoopState = z.infer<typeof stateSchema>;
+
+/**
+ * Runs a stage's optimizer steps: schedule, logs, evaluation, checkpoints, resumption and interruption. A step is a
+ * function of its number and of the state saved here, so a resumed run goes on exactly as it would have.
+ */
+export async function trainLoop(plan: LoopPlan): Promise<void> {
+  const { run, totalSteps, optimizer } = plan;
+  let state: LoopState = { window: { sums: {}, steps: 0 }, best: null, carried: null };
+  let done = 0;
+  if (run.resumeFrom === undefined) {
+    state = await evaluateAt(plan, 0, state);
+    await plan.after?.(0);
+  } else {
+    ({ done, state } = await resume(plan, run.resumeFrom.path));
+  }
+
+  while (done < totalSteps) {
+    const rate = learningRate(plan.schedule, done);
+    const metrics = await plan.step(done, rate);
+    done++;
+    collect(state, metrics);
+    progress(plan, done, metrics);
+    if (done % plan.loggingSteps === 0 || done === totalSteps) log(plan, done, rate, state);
+    const before = state.best;
+    if (done % plan.evalSteps === 0 || done === totalSteps) state = await evaluateAt(plan, done, state);
+    await plan.after?.(done);
+    const interrupted = plan.signal?.aborted === true && done < totalSteps;
+    const improved = state.best !== before;
+    if (improved || interrupted || done % plan.saveSteps === 0 || done === totalSteps)
+      await save(plan, done, state, improved);
+    if (interrupted) {
+      run.close();
+      throw new Interrupted(run.path, done);
+    }
+  }
+  if (plan.best !== undefined) await restoreBest(plan.run, optimizer);
+}
+
+function collect({ window }: LoopState, metrics: Metrics): void {
+  for (const [name, value] of Object.entries(metrics)) window.sums[name] = (window.sums[name] ?? 0) + value;
+  window.steps++;
+}
+
+function progress(plan: LoopPlan, done: number, metrics: Metrics): void {
+  const shown = ['loss', 'reward'].flatMap((name) => (name in metrics ? [`${name} ${metrics[name]!.toFixed(4)}`] : []));
+  plan.run.emit({ type: 'progress', task: plan.stage, done, total: plan.totalSteps, note: shown.join(' · ') });
+}
+
+/** One log line: means over the steps since the last one. Metrics that only some of the steps have are summed over those. */
+function log(plan: LoopPlan, step: number, rate: number, state: LoopState): void {
+  const { sums, steps } = state.window;
+  const values = Object.fromEntries(Object.entries(sums).map(([name, total]) => [name, total / steps]));
+  plan.run.emit({
+    type: 'metrics',
+    step,
+    epoch: step / plan.stepsPerEpoch,
+    values: { ...values, learning_rate: rate },
+  });
+  state.window = { sums: {}, steps: 0 };
+}
+
+async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promise<LoopState> {
+  const values = await plan.evaluate?.(step);
+  if (values === undefined || Object.keys(values).length === 0) return state;
+  plan.run.emit({ type: 'metrics', step, epoch: step / plan.stepsPerEpoch, values });
+  const value = plan.best === undefined ? undefined : values[plan.best.metric];
+  if (value === undefined || Number.isNaN(value) || step === 0) return state;
+  const better =
+    state.best === null || (plan.best?.direction === 'lower' ? value < state.best.value : value > state.best.value);
+  return better ? { ...state, best: { step, value } } : state;
+}
+
+async function save(plan: LoopPlan, step: number, state: LoopState, improved: boolean): Promise<void> {
+  const tensors = await plan.optimizer.readState();
+  const best = improved && state.best !== null ? { metric: plan.best!.metric, value: state.best.value } : undefined;
+  await plan.run.saveCheckpoint(
+    {
+      step,
+      state: { ...state, carried: plan.carried?.save() ?? null },
+      schema: stateSchema,
+      write: async (folder) => {
+        const sources = Array.from(tensors, ([name, tensor]) => sourceOfFloats(name, tensor));
+        await writeSafetensors(join(folder, optimizerFile), sources);
+      },
+    },
+    { keep: CHECKPOINTS_KEPT, ...(best === undefined ? {} : { best }) },
+  );
+}
+
+async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
+  const checkpoint = await loadCheckpoint(path, { stage: plan.stage, schema: stateSchema });
+  await plan.optimizer.restore(checkpoint.step, await readAll(checkpoint.file(optimizerFile)));
+  plan.carried?.load(checkpoint.state.carried);
+  return { done: checkpoint.step, state: checkpoint.state };
+}
+
+/** Goes back to the weights that were best on held-out data. */
+async function restoreBest(run: RunFolder, optimizer: Optimizer): Promise<void> {
+  const best = await bestCheckpoint(run.path);
+  if (best === undefined || best.step === optimizer.step) return;
+  await optimizer.restore(best.step, await readAll(join(best.path, optimizerFile)));
+}
+
+async function readAll(file: string): Promise<Map<string, Tensor<'float32'>>> {
+  const { tensors } = await readHeader(file);
+  const all = new Map<string, Tensor<'float32'>>();
+  for (const info of tensors.values()) all.set(info.name, await readFloats(info));
+  return all;
+}

@@ -1,0 +1,65 @@
+import type { z } from 'zod';
+import type { dataSection } from '../config/data.js';
+import { loadDataFile, loadDataFolder, splitFolder, type DataFile, type TrainFileName } from '../data/folder.js';
+import type { Row } from '../data/row.js';
+import { splitRows } from '../data/split.js';
+import { checkTemplates } from '../data/templates.js';
+import { UserError } from '../errors.js';
+
+export type DataConfig = z.output<typeof dataSection>;
+
+/** A stage's rows on both sides of the one split, and what identifies the files that they came from. */
+export interface StageRows {
+  readonly train: readonly Row[];
+  readonly validation: readonly Row[];
+  /** Rows of rm_test, which nothing is chosen by. */
+  readonly test: readonly Row[];
+  readonly fingerprints: Readonly<Record<string, string>>;
+}
+
+/**
+ * Reads the rows of one or several of a folder's files (or of `data.file` in their place) and splits them. All files of
+ * a folder are read even where one is asked for, because what is held out of one must be held out of all.
+ */
+export async function loadRows(
+  data: DataConfig,
+  names: readonly TrainFileName[],
+  labels: 'required' | 'optional',
+): Promise<StageRows> {
+  const split = { seed: data.splitSeed, validationFraction: data.validationFraction };
+  const limited = (rows: readonly Row[]): readonly Row[] => rows.slice(0, data.limit);
+  if (data.file !== undefined) {
+    const file = await loadDataFile(data.file, labels, { columns: data.columns });
+    checkTemplates(data.templates, [...file.columns]);
+    const { train, validation } = splitRows(file.rows, split);
+    return sides(limited(train), limited(validation), [], fingerprintsOf({ [data.file]: file }), data.file);
+  }
+  if (data.dir === undefined) throw new Error('the config was not checked: neither data.dir nor data.file is set');
+  const folder = await loadDataFolder(data.dir, { columns: data.columns, need: names });
+  const files = splitFolder(folder, split);
+  for (const name of names) checkTemplates(data.templates, [...folder.files[name]!.columns]);
+  const train = names.flatMap((name) => files.files[name]!.train);
+  const validation = names.flatMap((name) => files.files[name]!.validation);
+  return sides(limited(train), limited(validation), files.test, fingerprintsOf(folder.files), data.dir);
+}
+
+function sides(
+  train: readonly Row[],
+  validation: readonly Row[],
+  test: readonly Row[],
+  fingerprints: Record<string, string>,
+  where: string,
+): StageRows {
+  if (train.length > 0) return { train, validation, test, fingerprints };
+  throw new UserError({
+    code: 'data.no-training-rows',
+    message: 'No row is left to train on after the split.',
+    where,
+    fix: 'Add rows, or lower data.validationFraction.',
+  });
+}
+
+const fingerprintsOf = (files: Readonly<Record<string, DataFile | undefined>>): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(files).flatMap(([name, file]) => (file === undefined ? [] : [[name, file.fingerprint.sha256]])),
+  );
