@@ -266,7 +266,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
   if (model.modelType === 'qwen3') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {
-      graph: (training) => causalGraph(model, { training: training && dropsOut(model) }),
+      graph: (training) => causalGraph(model, { training: training && dropsOut(model), statistics: !training }),
       encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
       collate: collateAll,
       feeds: (batch) => causalLossFeeds(batch, supervisedPositions(batch).length),
@@ -281,7 +281,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     special,
   };
   return {
-    graph: (training) => maskedGraph(model, { training: training && dropsOut(model) }),
+    graph: (training) => maskedGraph(model, { training: training && dropsOut(model), statistics: !training }),
     encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
     collate: collateAll,
     feeds: (batch, path) => maskedLossFeeds(model, batch, rule, stream(config.seed, 'mask', ...path)),

@@ -19,11 +19,21 @@ export interface LanguageGraph {
   readonly loss: Value;
 }
 
+export interface LanguageOptions extends ContextOptions {
+  /** Also `token_entropy` and `token_correct`, which cost several passes over the logits. */
+  readonly statistics?: boolean;
+}
+
 /**
- * Cross entropy of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs
- * `token_loss`, `token_entropy`, `token_correct`, each of shape (N).
+ * Cross entropy of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs `token_loss`
+ * and, where asked for, `token_entropy` and `token_correct`, each of shape (N).
  */
-function withLoss(context: ModelContext, hidden: Value, logitsOf: (rows: Value) => Value): LanguageGraph {
+function withLoss(
+  context: ModelContext,
+  hidden: Value,
+  logitsOf: (rows: Value) => Value,
+  { statistics = false }: LanguageOptions,
+): LanguageGraph {
   const { graph } = context;
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
@@ -31,26 +41,28 @@ function withLoss(context: ModelContext, hidden: Value, logitsOf: (rows: Value) 
   const logits = logitsOf(rowsAt(hidden, rows));
   const tokenLoss = neg(tokenLogProbs(logits, targets));
   const loss = div(reduceSum(tokenLoss), divisor);
-  const { entropies, correct } = tokenStatistics(logits, targets);
   graph.output('loss', loss);
   graph.output('token_loss', tokenLoss);
-  graph.output('token_entropy', entropies);
-  graph.output('token_correct', correct);
+  if (statistics) {
+    const { entropies, correct } = tokenStatistics(logits, targets);
+    graph.output('token_entropy', entropies);
+    graph.output('token_correct', correct);
+  }
   return { graph, context, loss };
 }
 
 /** Next-token prediction with Qwen3. */
-export function causalGraph(config: Qwen3Config, options: ContextOptions): LanguageGraph {
+export function causalGraph(config: Qwen3Config, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
   const { hidden } = qwen3Hidden(context, config, causalInputs(context));
-  return withLoss(context, hidden, (rows) => qwen3Logits(context, config, rows));
+  return withLoss(context, hidden, (rows) => qwen3Logits(context, config, rows), options);
 }
 
 /** Masked-token prediction with DeBERTa-v2. */
-export function maskedGraph(config: DebertaV2Config, options: ContextOptions): LanguageGraph {
+export function maskedGraph(config: DebertaV2Config, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
   const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
-  return withLoss(context, hidden, (rows) => debertaV2MaskedLogits(context, config, rows));
+  return withLoss(context, hidden, (rows) => debertaV2MaskedLogits(context, config, rows), options);
 }
 
 /** Tokens that a causal loss learns: those of the completion, except at the start of a row, which nothing predicts. */
