@@ -32,3 +32,11 @@ export {
 } from './stages.js';
 export type { Schedule } from './training.js';
 export { dottedKeys, type KeyNode, keyTree, type Leaf, type Section, type Table } from './tree.js';
+export type {
+  ClassifyInput,
+  ClassifyOutput,
+  GenerateInput,
+  GenerateOutput,
+  ScoreInput,
+  ScoreOutput,
+} from './records.js';

@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { distance } from 'fastest-levenshtein';
 import { describe, expect, it } from 'vitest';
 import { jsonSchema } from './json-schema.js';
 import { loadConfig } from './load.js';
@@ -41,7 +42,7 @@ describe('defaults', () => {
 describe('nearestKey', () => {
   const known = [...dottedKeys(recipeTree())].map(([dotted]) => dotted);
 
-  it('finds a key from which one letter is missing', () => {
+  it('finds the key, or one as near, when a letter is missing', () => {
     const long = known.filter((key) => key.split('.').at(-1)!.length > 5);
     fc.assert(
       fc.property(fc.constantFrom(...long), fc.nat(), (key, at) => {
@@ -49,7 +50,10 @@ describe('nearestKey', () => {
         const last = path.at(-1)!;
         const cut = at % last.length;
         const misspelt = [...path.slice(0, -1), last.slice(0, cut) + last.slice(cut + 1)];
-        expect(nearestKey(misspelt, known)).toBe(key);
+        // Two keys may be equally near: heads and kvHeads to kHeads.
+        expect(
+          distance(nearestKey(misspelt, known)!.toLowerCase(), misspelt.join('.').toLowerCase()),
+        ).toBeLessThanOrEqual(1);
       }),
     );
   });

@@ -54,7 +54,7 @@ export async function readYamlFile(file: string, own: Section, recipe: Section):
     throw new UserError({
       code: 'config.yaml',
       message: 'The configuration is not a list of `key: value` lines.',
-      where: place(root.range?.[0]),
+      where: place(root.range[0]),
       fix: 'Write, for example, "seed: 1" or "sft:" and below it, indented, "epochs: 2".',
     });
   }
