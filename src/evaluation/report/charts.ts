@@ -13,10 +13,18 @@ const SMOOTH_FROM = 40;
 export function curvesOption({ series }: ReportChart): EChartsOption {
   return {
     grid: { left: 8, right: 18, top: 14, bottom: 4, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
-    xAxis: axis({ min: 'dataMin', max: 'dataMax' }),
+    xAxis: axis(stepRange(series.flatMap(({ points }) => points))),
     yAxis: axis({ scale: true, splitNumber: 4 }),
     series: series.flatMap(({ points }, index) => curve(thin(points, MAX_POINTS), color.series(index))),
   };
+}
+
+/** The steps that occur, with a step of air around a single one. */
+function stepRange(points: readonly ReportPoint[]): { min: number; max: number; minInterval: number } {
+  const min = points.reduce((least, { step }) => Math.min(least, step), Infinity);
+  const max = points.reduce((most, { step }) => Math.max(most, step), -Infinity);
+  const air = min === max ? 1 : 0;
+  return { min: min - air, max: max + air, minInterval: 1 };
 }
 
 function curve(points: readonly ReportPoint[], stroke: string): LineSeriesOption[] {
@@ -168,8 +176,9 @@ export function modelIndex(models: readonly { name: string }[], name: string): n
 const text = { fontSize: 12, color: color.muted };
 
 function axis(extra: {
-  min?: number | 'dataMin';
-  max?: number | 'dataMax';
+  min?: number;
+  max?: number;
+  minInterval?: number;
   scale?: boolean;
   splitNumber?: number;
   interval?: number;

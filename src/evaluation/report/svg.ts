@@ -1,5 +1,5 @@
 import type { EChartsOption } from 'echarts';
-import { escapeHtml, Html, trusted } from './markup.js';
+import { escapeHtml, type Html, trusted, visible } from './markup.js';
 
 /** Colours that follow the page's light or dark scheme. */
 export const color = {
@@ -27,11 +27,12 @@ export async function renderSvg(
     const svg = chart
       .renderToSVGString()
       .replace(/<style\s*>[\s\S]*?<\/style>/g, '')
-      .replace(/ (class|pointer-events|ecmeta_\w+|xmlns:xlink|baseProfile)="[^"]*"/g, '')
-      .replace(/\bzr\d+-/g, `${id}-`)
+      .replace(/ (class|pointer-events|ecmeta_\w+|xmlns|xmlns:xlink|version|baseProfile)="[^"]*"/g, '')
+      // Quotes in text are escaped, so these match attributes only.
+      .replace(/(?<= id="|="url\(#)zr\d+-/g, `${id}-`)
       .replace(/\n/g, '')
-      .replace(/^<svg width="\d+" height="\d+"/, `<svg role="img" aria-label="${escapeHtml(label)}"`);
-    return trusted(svg);
+      .replace(/^<svg width="\d+" height="\d+"/, () => `<svg role="img" aria-label="${escapeHtml(label)}"`);
+    return trusted(visible(svg));
   } finally {
     chart.dispose();
   }
