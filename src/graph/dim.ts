@@ -7,8 +7,12 @@ export type Dim = number | string;
 /** Coefficient of each monomial; a monomial is its sorted symbols joined by `*`, `''` for the constant. */
 type Polynomial = Map<string, number>;
 
+/** Products joined by single signs; what a factor may be is checked one by one. */
+const polynomial = /^[+-]?[^+-]+([+-][^+-]+)*$/;
+
 function parse(dim: Dim): Polynomial {
   if (typeof dim === 'number') return dim === 0 ? new Map<string, number>() : new Map([['', dim]]);
+  if (!polynomial.test(dim)) throw new RangeError(`'${dim}' is not a dimension: use one like 'B', '2*T-1', 'P+T'`);
   const terms: Polynomial = new Map();
   for (const term of dim.match(/[+-]?[^+-]+/g) ?? []) {
     let coefficient = term.startsWith('-') ? -1 : 1;
@@ -48,11 +52,11 @@ function format(terms: Polynomial): Dim {
 
 /** The canonical form of a dimension; throws RangeError when it is not one. */
 export function canonical(dim: Dim): Dim {
-  if (typeof dim === 'number') {
-    if (!Number.isInteger(dim) || dim < 0) throw new RangeError(`${dim} is not a dimension: use an integer ≥ 0`);
-    return dim;
+  const form = typeof dim === 'number' ? dim : format(parse(dim));
+  if (typeof form === 'number' && (!Number.isInteger(form) || form < 0)) {
+    throw new RangeError(`${dim} is not a dimension: use an integer ≥ 0`);
   }
-  return format(parse(dim));
+  return form;
 }
 
 export function addDims(a: Dim, b: Dim): Dim {

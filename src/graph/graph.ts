@@ -61,13 +61,13 @@ export class Graph {
     const outputs: Value[] = [];
     const node: Node = { index, op, inputs, attributes, outputs };
     for (const [output, { dtype, shape }] of types.entries()) {
-      outputs.push({ graph: this, node, output, dtype, shape: shape.map(canonical) });
+      outputs.push({ graph: this, node, output, dtype, shape });
     }
     this.nodes.push(node);
     return outputs;
   }
 
-  /** The output types of an op on given inputs, with the node named in any complaint. */
+  /** The output types of an op on given inputs, dimensions in canonical form, with the node named in any complaint. */
   typesOf(
     index: number,
     op: string,
@@ -75,7 +75,8 @@ export class Graph {
     attributes: Readonly<Record<string, unknown>>,
   ): readonly TensorType[] {
     try {
-      return this.#infer(op, inputs, attributes);
+      const types = this.#infer(op, inputs, attributes);
+      return types.map(({ dtype, shape }) => ({ dtype, shape: shape.map(canonical) }));
     } catch (error) {
       if (error instanceof GraphError) throw error;
       throw new GraphError(error instanceof Error ? error.message : String(error), index, op, inputs);

@@ -37,13 +37,14 @@ export function zeros<D extends DType>(dtype: D, shape: readonly number[]): Tens
 
 /** A tensor of the given numbers (row-major); throws RangeError when their count does not fit the shape. */
 export function tensor<D extends DType>(dtype: D, shape: readonly number[], values: Iterable<number>): Tensor<D> {
-  const list = values instanceof Array ? (values as number[]) : Array.from(values);
+  const list = values instanceof Array ? values : Array.from(values);
   if (list.length !== elementCount(shape)) {
     throw new RangeError(`${list.length} values do not fill a tensor of shape (${shape.join(', ')})`);
   }
-  const data =
-    dtype === 'int64' ? BigInt64Array.from(list, BigInt) : constructors[dtype as Exclude<DType, 'int64'>].from(list);
-  return { dtype, shape, data: data as TypedArrays[D] };
+  const result = zeros(dtype, shape);
+  if (result.data instanceof BigInt64Array) result.data.set(BigInt64Array.from(list, BigInt));
+  else result.data.set(list);
+  return result;
 }
 
 /** Wraps a typed array without copying. */

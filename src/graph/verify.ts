@@ -8,9 +8,9 @@ const signature = (type: { dtype: string; shape: readonly (number | string)[] })
  * The executable specification of a graph; throws GraphError at the first node that breaks it.
  * - nodes are numbered in order, and read only values of nodes before them in the same graph;
  * - each op accepts its inputs, and its rules yield exactly the types that the node claims;
- * - names of inputs and parameters are unique;
- * - each symbol of a live shape is a dimension of some live input, so that it has a value at run time;
- * - each output belongs to the graph.
+ * - names of inputs, parameters and outputs are unique;
+ * - each output is a value of the graph;
+ * - each symbol of a live shape is a dimension of some live input, so that it has a value at run time.
  */
 export function verify(graph: Graph): void {
   const names = new Set<string>();
@@ -42,17 +42,16 @@ export function verify(graph: Graph): void {
       names.add(name);
     }
   }
-  verifySymbols(graph.liveNodes());
-  for (const [name, value] of graph.outputs) {
-    if (value.graph !== graph || graph.nodes[value.node.index] !== value.node) {
-      throw new GraphError(
-        `output '${name}' is not a value of the graph`,
-        value.node.index,
-        value.node.op,
-        value.node.inputs,
-      );
+  for (const [name, { graph: owner, node, output }] of graph.outputs) {
+    const fail = (message: string): never => {
+      throw new GraphError(message, node.index, node.op, node.inputs);
+    };
+    if (owner !== graph || graph.nodes[node.index] !== node || node.outputs[output] !== graph.outputs.get(name)) {
+      fail(`output '${name}' is not a value of the graph`);
     }
+    if (names.has(name)) fail(`output '${name}' has the name of an input`);
   }
+  verifySymbols(graph.liveNodes());
 }
 
 function verifySymbols(live: readonly Node[]): void {
