@@ -131,7 +131,9 @@ export const reshape = (x: Value, shape: readonly Dim[]): Value =>
   sameShape(x.shape, shape) ? x : apply(x.graph, 'reshape', [x], { shape });
 
 export const transpose = (x: Value, permutation: readonly number[]): Value =>
-  permutation.every((from, to) => from === to) ? x : apply(x.graph, 'transpose', [x], { permutation });
+  permutation.length === x.shape.length && permutation.every((from, to) => from === to)
+    ? x
+    : apply(x.graph, 'transpose', [x], { permutation });
 
 export const broadcastTo = (x: Value, shape: readonly Dim[]): Value =>
   sameShape(x.shape, shape) ? x : apply(x.graph, 'broadcastTo', [x], { shape });

@@ -13,6 +13,7 @@ import type { Emitter, OpRecords } from './record.js';
 function requireSameLeading(x: TensorType, indices: TensorType): void {
   if (x.shape.length !== indices.shape.length)
     throw new RangeError('the indices must have as many axes as the operand');
+  requireAxis(x, x.shape.length - 1);
   for (let axis = 0; axis < x.shape.length - 1; axis++) {
     requireSameDim(requireAxis(x, axis), requireAxis(indices, axis), `the dimensions of axis ${axis}`);
   }

@@ -1,4 +1,4 @@
-import { formatShape, type Dim } from '../graph/dim.js';
+import { formatShape, sameShape, type Dim } from '../graph/dim.js';
 import type { TensorType } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
 
@@ -35,6 +35,11 @@ export function requireSameDType(...inputs: readonly TensorType[]): DType {
 export function requireRank(input: TensorType, rank: number, what: string): void {
   if (input.shape.length !== rank)
     throw new RangeError(`${what} must have ${rank} axes, got ${formatShape(input.shape)}`);
+}
+
+export function requireShape(input: TensorType, shape: readonly Dim[], what: string): void {
+  if (!sameShape(input.shape, shape))
+    throw new RangeError(`${what} must be ${formatShape(shape)}, got ${formatShape(input.shape)}`);
 }
 
 export function requireAxis(input: TensorType, axis: number): Dim {

@@ -1,4 +1,4 @@
-import { formatShape, sameShape, sizeOf } from '../graph/dim.js';
+import { formatShape, sameShape, sizeOf, type Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { add, mul, neg, rotary as rotate, slice, sub, sumTo } from './build.js';
 import {
@@ -8,6 +8,7 @@ import {
   requireDType,
   requireFloat,
   requireRank,
+  requireShape,
   requireSameDim,
   requireSameDType,
 } from './infer.js';
@@ -29,6 +30,8 @@ function halves(x: Value): [Value, Value] {
   const size = x.shape.at(-1) as number;
   return [slice(x, -1, 0, size / 2), slice(x, -1, size / 2, size)];
 }
+
+type SevenTypes = [TensorType, TensorType, TensorType, TensorType, TensorType, TensorType, TensorType];
 
 export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary' | 'groupQueryAttention'> = {
   // lp_n = x_{n, id_n} − log Σ_v exp x_{n,v}
@@ -59,7 +62,8 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary
     infer: (inputs) => {
       arity(inputs, 3);
       inferRowsAndIds(inputs[0]!, inputs[1]!);
-      requireSameDim(requireAxis(inputs[0]!, 0), requireAxis(inputs[2]!, 0), 'the numbers of rows and gradients');
+      requireSameDType(inputs[0]!, inputs[2]!);
+      requireShape(inputs[2]!, inputs[0]!.shape.slice(0, 1), 'the gradients');
       return [inputs[0]!];
     },
     emit: (emitter, node) => {
@@ -124,18 +128,20 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary
   groupQueryAttention: {
     infer: (inputs, { heads, kvHeads }) => {
       arity(inputs, 7);
-      const [query, key, value, pastKey, pastValue, lastIndex, totalLength] = inputs as TensorType[] & { length: 7 };
-      requireFloat(query!, key!, value!, pastKey!, pastValue!);
-      requireRank(query!, 3, 'the query');
-      requireRank(pastKey!, 4, 'the cache');
-      requireDType(['int32'], lastIndex!, totalLength!);
-      const size = requireAxis(pastKey!, 3);
-      requireSameDim(requireAxis(query!, 2), sizeOf([heads, size]), 'the query width and heads × head size');
-      requireSameDim(requireAxis(key!, 2), sizeOf([kvHeads, size]), 'the key width and kvHeads × head size');
-      requireSameDim(requireAxis(pastKey!, 1), kvHeads, 'the cache heads and kvHeads');
-      if (!sameShape(pastKey!.shape, pastValue!.shape))
-        throw new RangeError('the key and value caches differ in shape');
-      return [query!, pastKey!, pastValue!];
+      const [query, key, value, pastKey, pastValue, lastIndex, totalLength] = inputs as SevenTypes;
+      requireDType(['float32'], query, key, value, pastKey, pastValue);
+      requireDType(['int32'], lastIndex, totalLength);
+      if (heads % kvHeads !== 0) throw new RangeError(`${heads} heads cannot share ${kvHeads} key/value heads evenly`);
+      requireRank(query, 3, 'the query');
+      requireRank(pastKey, 4, 'the cache');
+      const [batch, length] = query.shape as [Dim, Dim, Dim];
+      const [, , capacity, size] = pastKey.shape as [Dim, Dim, Dim, Dim];
+      requireShape(query, [batch, length, sizeOf([heads, size])], 'the query');
+      for (const part of [key, value]) requireShape(part, [batch, length, sizeOf([kvHeads, size])], 'keys and values');
+      for (const cache of [pastKey, pastValue]) requireShape(cache, [batch, kvHeads, capacity, size], 'the cache');
+      requireShape(lastIndex, [batch], 'the last indices');
+      requireShape(totalLength, [], 'the total length');
+      return [query, pastKey, pastValue];
     },
     emit: (emitter, node, { heads, kvHeads, scale }) =>
       emitter.nodes(

@@ -16,6 +16,7 @@ function reduction(opType: 'ReduceSum' | 'ReduceMean' | 'ReduceMax', vjp: Vjp<Re
       const x = inputs[0]!;
       requireNumber(x);
       for (const axis of axes) requireAxis(x, axis);
+      if (new Set(axes).size !== axes.length) throw new RangeError(`the axes (${axes.join(', ')}) repeat`);
       const shape = keepDims ? keptShape(x, axes) : x.shape.filter((_, axis) => !axes.includes(axis));
       return [{ dtype: x.dtype, shape }];
     },

@@ -1,6 +1,6 @@
-import { addDims, sameShape, sizeOf, subDims, type Dim } from '../graph/dim.js';
+import { addDims, canonical, formatShape, sameShape, sizeOf, subDims, type Dim } from '../graph/dim.js';
 import { padAxis, reshape as reshaped, slice as part, sumTo, transpose as permuted } from './build.js';
-import { arity, broadcastShapes, requireAxis, requireSameDim, requireSameDType } from './infer.js';
+import { arity, broadcastShapes, requireAxis, requireRank, requireSameDim, requireSameDType } from './infer.js';
 import type { OpRecords } from './record.js';
 
 export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'concat' | 'slice'> = {
@@ -43,9 +43,10 @@ export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'conc
     infer: (inputs, { shape }) => {
       arity(inputs, 1);
       const x = inputs[0]!;
-      if (!sameShape(broadcastShapes(x.shape, shape), shape))
-        throw new RangeError(`does not broadcast to (${shape.join(', ')})`);
-      return [{ dtype: x.dtype, shape }];
+      const target = shape.map(canonical);
+      if (!sameShape(broadcastShapes(x.shape, target), target))
+        throw new RangeError(`does not broadcast to ${formatShape(target)}`);
+      return [{ dtype: x.dtype, shape: target }];
     },
     emit: (emitter, node, { shape }) => [emitter.node('Expand', [emitter.name(node.inputs[0]!), emitter.dims(shape)])],
     vjp: ({ grad, inputs }) => [() => sumTo(grad, inputs[0]!.shape)],
@@ -58,6 +59,7 @@ export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'conc
       let length: Dim = 0;
       for (const input of inputs) {
         length = addDims(length, requireAxis(input, axis));
+        requireRank(input, first.shape.length, 'each part');
         for (const [position, dim] of first.shape.entries()) {
           if (position !== axis)
             requireSameDim(dim, requireAxis(input, position), `the dimensions of axis ${position}`);
@@ -88,6 +90,7 @@ export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'conc
       const x = inputs[0]!;
       const dim = requireAxis(x, axis);
       const length = subDims(end, start);
+      if (typeof start === 'number' && start < 0) throw new RangeError(`starts at ${start}, before the axis`);
       if (typeof length === 'number' && length < 0) throw new RangeError(`ends at ${end}, before its start ${start}`);
       if (typeof dim === 'number' && typeof end === 'number' && end > dim)
         throw new RangeError(`ends at ${end}, beyond the axis of ${dim}`);

@@ -25,6 +25,8 @@ export const sources: OpRecords<'input' | 'parameter' | 'constant' | 'stopGradie
       arity(inputs, 0);
       if (values.length !== elementCount(shape))
         throw new RangeError(`${values.length} values for shape (${shape.join(', ')})`);
+      const fraction = dtype.startsWith('float') ? undefined : values.find((value) => !Number.isInteger(value));
+      if (fraction !== undefined) throw new RangeError(`${fraction} is not of ${dtype}`);
       return [{ dtype, shape }];
     },
     emit: (emitter, _, { dtype, shape, values }) => [emitter.constant(dtype, shape, values)],
