@@ -14,7 +14,10 @@ import { recordOf } from '../ops/registry.js';
  */
 export function backward(loss: Value, values: readonly Value[]): Value[] {
   if (loss.shape.length !== 0) throw new RangeError(`the loss must be a scalar, got (${loss.shape.join(', ')})`);
+  if (!loss.dtype.startsWith('float')) throw new RangeError(`the loss must be of a float dtype, got ${loss.dtype}`);
   const graph = loss.graph;
+  const foreign = values.findIndex((value) => value.graph !== graph);
+  if (foreign >= 0) throw new RangeError(`value ${foreign} belongs to another graph than the loss`);
   const wanted = dependents(graph.nodes, values);
   const gradients = new Map<Value, Value>([[loss, scalar(graph, loss.dtype, 1)]]);
 
@@ -49,9 +52,10 @@ function gradientOfNode(
   wanted: ReadonlySet<Value>,
 ): Value | undefined {
   if (!node.inputs.some((input) => wanted.has(input))) return undefined;
-  if (node.outputs.some((output, position) => position > 0 && gradients.has(output))) {
+  const stray = node.outputs.findIndex((output, position) => position > 0 && gradients.has(output));
+  if (stray > 0) {
     throw new Error(
-      `node ${node.index} ${node.op} is differentiated through its output ${node.outputs.length - 1}, which has no gradient`,
+      `node ${node.index} ${node.op} is differentiated through its output ${stray}: only output 0 has a gradient`,
     );
   }
   return gradients.get(node.outputs[0]!);
