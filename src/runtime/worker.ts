@@ -110,6 +110,9 @@ async function reply({ id, request }: Envelope): Promise<void> {
   port.postMessage(answer, answer.ok ? movable(answer.value) : []);
 }
 
+// One request after the other, as they came: a run only starts after it was asked for, and a later request that frees or
+// reads what it uses must wait for its end.
+let last = Promise.resolve();
 port.on('message', (envelope: Envelope) => {
-  void reply(envelope);
+  last = last.then(() => reply(envelope));
 });
