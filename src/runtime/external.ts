@@ -28,7 +28,7 @@ const dtypes = new Map<string, BoundTensor['dtype']>([
 export async function bindWeights(
   graph: Graph,
   weights: ReadonlyMap<string, StoredTensor>,
-): Promise<{ external: Map<string, BoundTensor>; root: string | undefined }> {
+): Promise<{ bound: Map<string, BoundTensor>; root: string | undefined }> {
   const bound = new Map<string, BoundTensor>();
   const resolved = new Map<string, string>();
   let root: string | undefined;
