@@ -120,132 +120,8 @@ describe('renderHtml', () => {
   });
 
   it('takes dollar signs in a title as they are', async () => {
-    const page = await renderHtml({ title: 't', stages: stage([{ step: 1, value: 2 }], "  it('lets no text open a tag  or leave an attribute', async () => {
-    const shape = tagsOf(await renderHtml(fullInput('x')));
-    await fc.assert(
-      fc.asyncProperty(
-        fc.string({ unit: fc.constantFrom('<', '>', '"', "'", '&', '`', 'a', '/', '=', '好'), maxLength: 12 }),
-        async (text) => {
-          expect(tagsOf(await renderHtml(fullInput(`x${text}`)))).toEqual(shape);
-        },
-      ),
-      { numRuns: 8 },
-    );
-  });
-
-  it('leaves out what it was not given', async () => {
-    const page = await renderHtml({ title: '空' });
-    expect(page).toContain('<h1>空</h1>');
-    expect(page).not.toMatch(/<h2|<nav|<svg|class="card"/);
-  });
-
-  it('says so where a stage or a curve recorded nothing', async () => {
-    const page = await renderHtml({
-      title: 't',
-      stages: [{ name: 'sft' }, { name: 'rm', charts: [{ title: 'Loss', series: [{ name: 'loss', points: [] }] }] }],
-    });
-    expect(page).toContain('No metrics were recorded.');
-    expect(page).toContain('No values were recorded.');
-    expect(page).not.toContain('<svg');
-  });
-
-  it('draws one point as a dot and averages long curves', async () => {
-    const curve = (count: number) => ({
-      title: 't',
-      stages: stage(Array.from({ length: count }, (_, i) => ({ step: i * 10, value: Math.sin(i) }))),
-    });
-    const dot = await renderHtml(curve(1));
-    const long = await renderHtml(curve(20_000));
-    expect(dot).toContain('fill="var(--s1)"');
-    expect(dot).not.toContain('moving average');
-    expect(long).toContain('moving average');
-    expect(long.length).toBeLessThan(60_000);
-    expect(dot + long).not.toMatch(/NaN|Infinity|undefined/);
-  });
-
-  it('copes with a constant curve', async () => {
-    const page = await renderHtml({ title: 't', stages: stage([1, 2, 3].map((step) => ({ step, value: 0 }))) });
-    expect(page).not.toMatch(/NaN|Infinity/);
-  });
-
-  it('names the wrong field', async () => {
-    const wrong = { title: 't', stages: stage([{ step: 1, value: NaN }]) };
-    await expect(renderHtml(wrong)).rejects.toThrow(UserError);
-    await expect(renderHtml(wrong)).rejects.toMatchObject({ where: 'stages.0.charts.0.series.0.points.0.value' });
-  });
-});
-
-describe('renderMarkdown', () => {
-  it('holds the sentences, the tables and the texts', () => {
-    const text = renderMarkdown(fullInput('段子'));
-    expect(text).toContain('# 段子');
-    expect(text).toContain('| 段子: 段子 | 0.667 |');
-    expect(text).toContain('| not humorous | 2 | 1 |');
-    expect(text).toContain('| 段子 | 1.500 | 段子 (cut at the limit) |');
-    expect(text).not.toMatch(/undefined|NaN/);
-  });
-
-  it('escapes hostile text', () => {
-    const text = renderMarkdown({ ...fullInput(hostile), commands: [] });
-    expect(text).not.toMatch(/(?<!\\)<(script|img)/);
-    expect(text).not.toMatch(/(?<!\\)\[x(?<!\\)\]/);
-    expect(text).not.toMatch(/https:\/\//);
-    expect(text).not.toContain('\u0000');
-  });
-
-  it('keeps every table rectangular', () => {
-    fc.assert(
-      fc.property(
-        fc.string({ unit: fc.constantFrom('|', '\\', '\n', '`', 'a', '好', ' '), maxLength: 10 }),
-        (noise) => {
-          const rows = renderMarkdown({ ...fullInput(`x${noise}`), commands: [] })
-            .split('\n')
-            .filter((line) => line.startsWith('|'));
-          const cells = rows.map((line) => line.replace(/\\./g, '').split('|').length);
-          rows.forEach((line, i) => {
-            if (/^\| -/.test(line)) expect(cells[i]).toBe(cells[i - 1]);
-            else if (i > 0 && !/^\| -/.test(rows[i + 1] ?? '')) expect(cells[i]).toBe(cells[i - 1]);
-          });
-        },
-      ),
-      { numRuns: 50 },
-    );
-  });
-
-  it('fences commands that hold back ticks', () => {
-    expect(renderMarkdown({ title: 't', commands: ['echo ```'] })).toContain('````sh\necho ```\n````');
-  });
-
-  it('leaves out what it was not given', () => {
-    expect(renderMarkdown({ title: '空' })).toBe('# 空\n');
-  });
-});
-
-describe('stageCharts', () => {
-  it('groups known metrics and leaves out the rest', () => {
-    const points = [{ step: 1, value: 1 }];
-    const charts = stageCharts({ loss: points, eval_loss: points, kl: points, unheard_of: points });
-    expect(charts.map(({ title, series }) => [title, series.map(({ name }) => name)])).toEqual([
-      ['Loss', ['training', 'validation']],
-      ['KL to the reference', ['KL']],
-    ]);
-  });
-});
-
-function stage(points: { step: number; value: number }[], title = 'Loss'): NonNullable<ReportInput['stages']> {
-  return [{ name: 'sft', charts: [{ title, series: [{ name: 'loss', points }] }] }];
-}
-
-/** Names of all tags in order, and of their attributes. */
-function tagsOf(page: string): string[] {
-  return Array.from(
-    page.matchAll(/<(\/?[a-z][^\s>]*)((?:\s+[^\s=>]+(?:="[^"]*")?)*)\s*\/?>/gi),
-    ([, tag, attributes]) =>
-      [tag, ...Array.from(attributes!.matchAll(/([^\s=]+)="[^"]*"/g), ([, name]) => name)].join(' '),
-  );
-}
- $1") });
-    expect(page).toContain('aria-label="  it('lets no text open a tag#38;   it('lets no text open a tag#39; $1"');
+    const page = await renderHtml({ title: 't', stages: stage([{ step: 1, value: 2 }], "$& $' $1") });
+    expect(page).toContain('aria-label="$&#38; $&#39; $1"');
   });
 
   it('lets no text open a tag or leave an attribute', async () => {
@@ -360,8 +236,8 @@ describe('stageCharts', () => {
   });
 });
 
-function stage(points: { step: number; value: number }[]): NonNullable<ReportInput['stages']> {
-  return [{ name: 'sft', charts: [{ title: 'Loss', series: [{ name: 'loss', points }] }] }];
+function stage(points: { step: number; value: number }[], title = 'Loss'): NonNullable<ReportInput['stages']> {
+  return [{ name: 'sft', charts: [{ title, series: [{ name: 'loss', points }] }] }];
 }
 
 /** Names of all tags in order, and of their attributes. */
