@@ -9,7 +9,8 @@ export interface LibraryTokenizer {
   readonly post_processor: {
     post_process(tokens: string[], pair: string[] | null, addSpecialTokens: boolean): PostProcessed;
   } | null;
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
+  /** A word that is not in the vocabulary of a model without an unknown token has no id. */
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[]; tokens: string[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
@@ -40,10 +41,10 @@ export function createPreparation({ normalizer }: TokenizerJson): (text: string)
 
 /**
  * A tokenizer of the library. It would take some behaviour from tokenizer_config.json that tokenizer.json alone should
- * decide, so it is given an empty one.
+ * decide, so of a config it is told only the unknown token, which it does not read from a word-level model.
  *
  * @throws Error when a part of `json` is of a kind the library does not know.
  */
 export function createLibraryTokenizer(json: TokenizerJson): LibraryTokenizer {
-  return new Tokenizer(json, {});
+  return new Tokenizer(json, { unk_token: json.model.unk_token });
 }

@@ -7,6 +7,7 @@ export const tokenizerJsonSchema = z.looseObject({
   added_tokens: z.array(z.looseObject({ id, content: z.string(), special: z.boolean().optional() })).default([]),
   // Only a Unigram model has an array of [token, score].
   model: z.looseObject({
+    type: z.enum(['BPE', 'WordPiece', 'WordLevel', 'Unigram']).optional(),
     vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]),
     unk_token: z.string().nullish(),
   }),

@@ -103,7 +103,8 @@ export class Tokenizer {
   }
 
   #encodeBare(text: string): number[] {
-    return this.#library.encode(this.#prepare(text), { add_special_tokens: false }).ids;
+    const { ids } = this.#library.encode(this.#prepare(text), { add_special_tokens: false });
+    return ids.filter((id) => id !== undefined);
   }
 
   #readTemplate(second: string[] | null): Template {
