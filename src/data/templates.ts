@@ -1,15 +1,10 @@
+export { DEFAULT_TEMPLATES } from '../config/data.js';
 import { UserError } from '../errors.js';
 import { didYouMean } from './nearest.js';
 import { placeOf, type Row } from './row.js';
 
 /** Name → text with `{column}` places. */
 export type Templates = Readonly<Record<string, string>>;
-
-/** The published pair; every row makes one sample with each. */
-export const DEFAULT_TEMPLATES = {
-  headline: '请根据以下新闻标题，创作一段幽默的中文文本：\n\n标题：{headline}\n\n幽默文本：',
-  words: '请使用以下两个词语，创作一段幽默的中文文本：\n\n词语：{word1}、{word2}\n\n幽默文本：',
-} as const satisfies Templates;
 
 /** A prompt and the template that made it. */
 export interface Prompt {
