@@ -1,46 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
+import { stream } from '../random.js';
 import { aucDifferenceInterval, meanInterval, pairedDifferenceInterval } from './bootstrap.js';
 import { splitGainByLength } from './length-split.js';
-import { sampleWithout, uniformStream } from './random.js';
 
-/** Standard normal numbers (Box–Muller). */
 function normals(count: number, seed: number): number[] {
-  const random = uniformStream(seed);
-  return Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random()));
+  const random = stream(seed);
+  return Array.from({ length: count }, () => random.normal());
 }
-
-describe('uniformStream', () => {
-  it('is uniform: mean, variance and serial correlation of 50,000 numbers', () => {
-    const random = uniformStream(1);
-    const numbers = Array.from({ length: 50_000 }, random);
-    const mean = numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
-    const moment = (lag: number) =>
-      numbers.slice(lag).reduce((sum, x, i) => sum + (x - mean) * (numbers[i]! - mean), 0) / numbers.length;
-    expect(mean).toBeCloseTo(0.5, 2);
-    expect(moment(0)).toBeCloseTo(1 / 12, 2);
-    expect(Math.abs(moment(1))).toBeLessThan(0.002);
-    expect(Math.min(...numbers.slice(0, 1000))).toBeGreaterThanOrEqual(0);
-    expect(Math.max(...numbers.slice(0, 1000))).toBeLessThan(1);
-  });
-
-  it('differs between neighbouring seeds', () => {
-    expect(uniformStream(0)()).not.toBe(uniformStream(1)());
-  });
-});
-
-describe('sampleWithout', () => {
-  it('takes different items, as many as asked for or as there are', () => {
-    fc.assert(
-      fc.property(fc.uniqueArray(fc.integer()), fc.nat(20), fc.integer(), (items, count, seed) => {
-        const sample = sampleWithout(items, count, uniformStream(seed));
-        expect(new Set(sample).size).toBe(Math.min(count, items.length));
-        expect(sample.every((item) => items.includes(item))).toBe(true);
-      }),
-    );
-  });
-});
 
 describe('meanInterval', () => {
   it('repeats with its seed and holds its estimate', () => {

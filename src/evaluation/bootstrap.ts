@@ -1,5 +1,5 @@
 import { UserError } from '../errors.js';
-import { uniformStream } from './random.js';
+import { stream } from '../random.js';
 import { weightedRocAuc, type WeightedStatistic } from './ranking.js';
 
 /** An estimate with its bootstrap confidence interval. */
@@ -41,12 +41,12 @@ export function bootstrapInterval(
       fix: 'evaluate on at least one row, and on rows of both labels where a ROC AUC is asked for',
     });
   }
-  const random = uniformStream(seed);
+  const random = stream(seed, 'bootstrap');
   const weights = new Float64Array(rows);
   const drawn: number[] = [];
   for (let resample = 0; resample < resamples; resample += 1) {
     weights.fill(0);
-    for (let i = 0; i < rows; i += 1) weights[Math.floor(random() * rows)]! += 1;
+    for (let i = 0; i < rows; i += 1) weights[Math.floor((random.uint32() / 2 ** 32) * rows)]! += 1;
     const value = statistic(weights);
     if (value !== null) drawn.push(value);
   }

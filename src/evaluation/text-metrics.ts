@@ -1,6 +1,6 @@
+import { stream } from '../random.js';
 import { characters } from './characters.js';
 import { isGarbage } from './garbage.js';
-import { sampleWithout, uniformStream } from './random.js';
 
 /** Statistics of generated texts. A length is in Unicode code points; a share is in [0, 1]. */
 export interface TextSummary {
@@ -80,9 +80,10 @@ export function selfSimilarity(
   { sampleSize = 200, seed = 0 }: { sampleSize?: number; seed?: number } = {},
 ): number | null {
   if (texts.length < 2) return null;
-  const sample = sampleWithout(texts, Math.max(2, sampleSize), uniformStream(seed)).map((text) => ({
-    text,
-    grams: new Set(ngrams(text, 3)),
+  const order = stream(seed, 'self-similarity').shuffle(texts.length);
+  const sample = Array.from(order.subarray(0, Math.max(2, sampleSize)), (index) => ({
+    text: texts[index]!,
+    grams: new Set(ngrams(texts[index]!, 3)),
   }));
   let sum = 0;
   let pairs = 0;

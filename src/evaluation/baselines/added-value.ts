@@ -1,5 +1,5 @@
 import { aucDifferenceInterval, type Interval } from '../bootstrap.js';
-import { sampleWithout, uniformStream } from '../random.js';
+import { stream } from '../../random.js';
 import { rocAuc } from '../ranking.js';
 import { fitLogisticRegression, predictProbabilities } from './logistic-regression.js';
 import { fromColumns } from './sparse.js';
@@ -85,12 +85,12 @@ async function crossFit(
 
 /** A fold for each row, equally many of both labels in each; null when a label is rarer than the folds. */
 function stratifiedFolds(labels: ArrayLike<number>, folds: number, seed: number): Uint8Array | null {
-  const random = uniformStream(seed);
+  const random = stream(seed, 'folds');
   const fold = new Uint8Array(labels.length);
   for (const label of [0, 1]) {
     const rows = rowsWhere(labels, (value) => value === label);
     if (rows.length < folds) return null;
-    sampleWithout(rows, rows.length, random).forEach((row, i) => (fold[row] = i % folds));
+    random.shuffle(rows.length).forEach((index, i) => (fold[rows[index]!] = i % folds));
   }
   return fold;
 }

@@ -1,12 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { uniformStream } from '../random.js';
+import { stream } from '../../random.js';
 import { addedValue } from './added-value.js';
 import { runBaselines, type BaselineItem } from './baselines.js';
 import { minimise } from './lbfgs.js';
 import { fitLogisticRegression, predictProbabilities } from './logistic-regression.js';
 import { addTransposed, fromColumns, multiply } from './sparse.js';
 import { fitTfidf, transformTfidf } from './tfidf.js';
+
+const uniforms = (seed: number) => {
+  const random = stream(seed);
+  return () => random.uniform();
+};
 
 describe('TF-IDF', () => {
   it('has the idf, norm and vocabulary of the definition', async () => {
@@ -103,7 +108,7 @@ describe('logistic regression', () => {
   it('satisfies the optimality conditions of its objective', async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer(), fc.constantFrom(0.1, 1, 10), async (seed, C) => {
-        const random = uniformStream(seed);
+        const random = uniforms(seed);
         const columns = Array.from({ length: 3 }, () => Array.from({ length: 30 }, () => 2 * random() - 1));
         const labels = columns[0]!.map((x, i) => (i < 2 ? i : Number(x + random() > 0.5)));
         const features = fromColumns(columns);
@@ -130,7 +135,7 @@ describe('logistic regression', () => {
 describe('runBaselines', () => {
   /** The word 笑 in the text gives the label away; prompts and lengths tell nothing. */
   const items = (count: number, seed: number): BaselineItem[] => {
-    const random = uniformStream(seed);
+    const random = uniforms(seed);
     const word = () => '今天地方人来去大小山水'[Math.floor(random() * 11)]!;
     return Array.from({ length: count }, (_, i) => {
       const label = i % 3 === 0 ? 0 : 1;
@@ -187,7 +192,7 @@ describe('runBaselines', () => {
 });
 
 describe('addedValue', () => {
-  const random = uniformStream(11);
+  const random = uniforms(11);
   const labels = Array.from({ length: 400 }, () => Number(random() < 0.6));
   const noisy = (strength: number) =>
     labels.map((label) => 1 / (1 + Math.exp(-(strength * (label - 0.5) + 2 * (random() - 0.5)))));

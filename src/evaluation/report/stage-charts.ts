@@ -1,5 +1,5 @@
 import type { ReportChart } from './input.js';
-import type { MetricSeries } from './metrics-file.js';
+import type { MetricSeries } from './metric-series.js';
 
 interface ChartPlan {
   title: string;
