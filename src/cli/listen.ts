@@ -1,15 +1,9 @@
 import type { StageContext, StageEvent } from '../runs/events.js';
 import type { Host } from './entry.js';
 import { jsonListener } from './json-listener.js';
+import type { Listener } from './listener.js';
 import type { Reporting } from './options.js';
 import { progressListener } from './progress-listener.js';
-
-/** Someone who follows a stage. */
-export interface Listener {
-  onEvent(event: StageEvent): void;
-  /** Leaves the terminal as it was; nothing is said after it. */
-  close(): void;
-}
 
 /**
  * Runs `work` with whoever should hear of it: people on stderr, with `--json` machines on stdout. Without `--json`

@@ -2,7 +2,7 @@ import cliProgress, { type Options, type Params, type SingleBar } from 'cli-prog
 import type { StageEvent } from '../runs/events.js';
 import type { PeopleStream } from './entry.js';
 import { safeText, showDuration, showEvent, showMetrics, showProgress } from './event-text.js';
-import type { Listener } from './listen.js';
+import type { Listener } from './listener.js';
 
 export interface ProgressOptions {
   readonly stream: PeopleStream;
