@@ -7,7 +7,6 @@ import type { Entry } from './entry.js';
  * A command appears here when its module does, with one line and its kind imported from `entries.js`:
  *
  *     pipeline('Run a whole recipe.', async () => (await import('../pipeline.js')).runPipeline),
- *     stage('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
  *     stage('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
  *     stage('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
  *     generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
@@ -18,6 +17,7 @@ import type { Entry } from './entry.js';
  */
 export const ENTRIES: readonly Entry[] = [
   stage('pretrain', 'Make a base model.', async () => (await import('../stages/pretrain.js')).pretrain),
+  stage('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
   plain('data check', 'Describe the data and its faults.', async () => (await import('./data/check.js')).setup),
   plain('data pull', 'Fetch the published data.', async () => (await import('./data/pull.js')).setup),
   plain('data split', 'Write the one split as files.', async () => (await import('./data/split.js')).setup),

@@ -25,6 +25,8 @@ export interface LoopPlan {
   readonly optimizer: Optimizer;
   /** Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. */
   step(step: number, rate: number): Promise<Metrics>;
+  /** Counts since the start of the run, for the log line. */
+  totals?(): Metrics;
   /** Looks at held-out data after `step` steps; also before the first. */
   evaluate?(step: number): Promise<Metrics>;
   /** Which of the evaluation's metrics decides, and in which direction it is better. */
@@ -100,7 +102,7 @@ function log(plan: LoopPlan, step: number, rate: number, state: LoopState): void
     type: 'metrics',
     step,
     epoch: step / plan.stepsPerEpoch,
-    values: { ...values, learning_rate: rate },
+    values: { ...values, learning_rate: rate, ...plan.totals?.() },
   });
   state.window = { sums: {}, steps: 0 };
 }

@@ -1,0 +1,83 @@
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { checkAdapter, openAdapter, type AdapterFolder } from '../checkpoints/adapter.js';
+import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
+import { UserError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Qwen3Config } from '../models/config/qwen3.js';
+import type { LoraSettings } from '../nn/context.js';
+import { loadTokenizer } from '../text/load-tokenizer.js';
+import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
+import type { CausalModel } from './decoder.js';
+
+/** A causal model folder, opened for writing texts: with its tokenizer and, where asked for, an adapter. */
+export interface Policy {
+  readonly folder: ModelFolder;
+  readonly config: Qwen3Config;
+  readonly model: CausalModel;
+  /** The adapter's weights, to feed; undefined without an adapter. */
+  readonly adapter: Readonly<Record<string, Tensor>> | undefined;
+  /** Undefined where the folder has none: then only token ids go in and out. */
+  readonly tokenizer: Tokenizer | undefined;
+  /** Every id that ends a text. */
+  readonly eosTokenIds: ReadonlySet<number>;
+  readonly padTokenId: number;
+}
+
+/**
+ * Opens a causal model and an adapter for it.
+ *
+ * @throws UserError when a folder is missing or wrong, is no causal model, or the parts do not fit each other
+ */
+export async function openPolicy(modelDir: string, adapterDir?: string): Promise<Policy> {
+  const tokenizer = await optionalTokenizer(modelDir);
+  const eos = tokenizer?.special.eos;
+  const folder = await openModelFolder(modelDir, eos === undefined ? {} : { tokenizerEosIds: [eos] });
+  const { config } = folder;
+  if (config.modelType !== 'qwen3') {
+    throw new UserError({
+      code: 'model.not-causal',
+      message: `A model of type ${config.modelType} cannot write texts.`,
+      where: modelDir,
+      fix: 'Give a causal language model, such as assets/nano-qwen3.',
+    });
+  }
+  if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, modelDir);
+  const eosTokenIds = new Set(folder.eosTokenIds);
+  const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? folder.eosTokenIds[0] ?? 0;
+  const opened = { folder, config, tokenizer, eosTokenIds, padTokenId };
+  if (adapterDir === undefined) return { ...opened, model: { config, weights: folder.weights }, adapter: undefined };
+  const adapter = await openAdapter(adapterDir);
+  checkAdapter(adapter, folder.weights);
+  const tensors = await loadTensors(adapter.weights, adapter.weights.keys());
+  const model = { config, weights: folder.weights, lora: loraOf(adapter) };
+  return { ...opened, model, adapter: Object.fromEntries(tensors) };
+}
+
+/** The adapter's settings as the layers take them. */
+export const loraOf = ({ config }: Pick<AdapterFolder, 'config'>): LoraSettings => ({
+  r: config.r,
+  alpha: config.loraAlpha,
+  dropout: config.loraDropout,
+  targetModules: config.targetModules,
+  rankStabilized: config.useRslora,
+});
+
+/** The tokenizer of a policy that texts are asked of. */
+export function requireTokenizer({ tokenizer, folder }: Pick<Policy, 'tokenizer' | 'folder'>): Tokenizer {
+  if (tokenizer !== undefined) return tokenizer;
+  throw new UserError({
+    code: 'tokenizer.missing-file',
+    message: 'The model folder has no tokenizer, so it can take token ids only.',
+    where: folder.dir,
+    fix: 'Add tokenizer.json and tokenizer_config.json to it, or give input_ids.',
+  });
+}
+
+async function optionalTokenizer(dir: string): Promise<Tokenizer | undefined> {
+  for (const name of ['tokenizer.json', 'vocab.txt']) {
+    const there = await stat(path.join(dir, name)).catch(() => undefined);
+    if (there !== undefined) return loadTokenizer(dir);
+  }
+  return undefined;
+}
