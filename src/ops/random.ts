@@ -5,11 +5,19 @@ import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 const UINT32 = 12;
 const FLOAT32 = 1;
 
-/** One round: multiply (mod 2³²), then fold the high bits into the low ones by an addition. */
-function round(emitter: Emitter, bits: string, factor: number, shift: number): string {
-  const product = emitter.node('Mul', [bits, emitter.constant('uint32', [], [factor])]);
-  return emitter.node('Add', [product, shiftRight(emitter, product, shift)]);
+/**
+ * x ↦ x·(a·x + b) mod 2³², a permutation for even a and odd b (Rivest, 2001, "Permutation polynomials modulo 2ʷ"). Unlike
+ * a product by a constant it leaves no even spacing between the images of neighbouring positions.
+ */
+function scramble(emitter: Emitter, x: string, a: number, b: number): string {
+  const slope = emitter.node('Mul', [x, emitter.constant('uint32', [], [a])]);
+  return emitter.node('Mul', [x, plus(emitter, slope, emitter.constant('uint32', [], [b]))]);
 }
+
+const plus = (emitter: Emitter, a: string, b: string): string => emitter.node('Add', [a, b]);
+
+/** Brings the high bits, which a product mixes best, down to the low ones. */
+const fold = (emitter: Emitter, x: string, shift: number): string => plus(emitter, x, shiftRight(emitter, x, shift));
 
 /** Shift right; division by a power of two where the device has no shift. */
 function shiftRight(emitter: Emitter, bits: string, shift: number): string {
@@ -19,8 +27,9 @@ function shiftRight(emitter: Emitter, bits: string, shift: number): string {
 }
 
 /**
- * A counter-based generator: bits = hash(position, seed, salt), with 32-bit multiply-add-shift rounds alone, which
- * every device has. No state is kept, so the same seed gives the same mask wherever and however often it is computed.
+ * A counter-based generator: bits = hash(position, seed, salt), with 32-bit multiplications, additions and shifts alone,
+ * which every device has. No state is kept, so the same seed gives the same mask wherever and however often it is
+ * computed.
  */
 export const random: OpRecords<'dropoutMask'> = {
   dropoutMask: {
@@ -41,18 +50,18 @@ export const random: OpRecords<'dropoutMask'> = {
         count,
         emitter.constant('int32', [], [1]),
       ]);
-      const salted = emitter.node('Add', [
+      const salted = plus(
+        emitter,
         emitter.name(node.inputs[0]!),
         emitter.constant('uint32', [], [Math.imul(salt, 0x9e3779b1) >>> 0]),
-      ]);
-      const key = round(emitter, round(emitter, salted, 0x85ebca6b, 15), 0xc2b2ae35, 13);
-      const first = emitter.node('Add', [emitter.node('Cast', [positions], { to: UINT32 }), key]);
-      const bits = round(
-        emitter,
-        round(emitter, round(emitter, first, 0x7feb352d, 16), 0x846ca68b, 15),
-        0x9e3779b1,
-        16,
       );
+      const seeded = fold(emitter, scramble(emitter, salted, 0x7feb352c, 0x846ca68b), 15);
+      const key = fold(emitter, scramble(emitter, seeded, 0x9e3779b0, 0x2c1b3c6d), 16);
+      const counter = plus(emitter, emitter.node('Cast', [positions], { to: UINT32 }), key);
+      const mixed = fold(emitter, scramble(emitter, counter, 0xc2b2ae34, 0x27d4eb2f), 16);
+      // The key enters twice: entering once, it would make every mask a stretch of one and the same sequence.
+      const rekeyed = plus(emitter, mixed, scramble(emitter, key, 0xc2b2ae34, 0x27d4eb2f));
+      const bits = scramble(emitter, rekeyed, 0x165667b0, 0x85ebca6b);
       // The upper 24 bits are exact as a float32 in [0, 1).
       const unit = emitter.node('Cast', [shiftRight(emitter, bits, 8)], { to: FLOAT32 });
       const kept = emitter.node('Less', [unit, emitter.constant('float32', [], [(1 - rate) * 2 ** 24])]);
