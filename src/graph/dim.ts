@@ -67,7 +67,8 @@ export function addDims(a: Dim, b: Dim): Dim {
 }
 
 export function mulDims(a: Dim, b: Dim): Dim {
-  if (typeof a === 'number' && typeof b === 'number') return a * b;
+  // + 0, so that no product is −0
+  if (typeof a === 'number' && typeof b === 'number') return a * b + 0;
   const product: Polynomial = new Map();
   for (const [ma, ca] of parse(a)) {
     for (const [mb, cb] of parse(b)) {
