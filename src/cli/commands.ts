@@ -1,4 +1,4 @@
-import { plain, stage } from './entries.js';
+import { generate, plain, score, stage } from './entries.js';
 import type { Entry } from './entry.js';
 
 /**
@@ -9,8 +9,6 @@ import type { Entry } from './entry.js';
  *     pipeline('Run a whole recipe.', async () => (await import('../pipeline.js')).runPipeline),
  *     stage('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
  *     stage('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
- *     generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
- *     score('Log-probabilities of completions.', async () => (await import('../stages/score.js')).score),
  *     classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),
  *     stage('evaluate', 'Measure a model.', async () => (await import('../stages/evaluate.js')).evaluate),
  *     report('Report on a run.', async () => (await import('../evaluation/report.js')).report),
@@ -18,6 +16,8 @@ import type { Entry } from './entry.js';
 export const ENTRIES: readonly Entry[] = [
   stage('pretrain', 'Make a base model.', async () => (await import('../stages/pretrain.js')).pretrain),
   stage('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
+  generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
+  score('Log-probabilities of completions.', async () => (await import('../stages/score.js')).score),
   plain('data check', 'Describe the data and its faults.', async () => (await import('./data/check.js')).setup),
   plain('data pull', 'Fetch the published data.', async () => (await import('./data/pull.js')).setup),
   plain('data split', 'Write the one split as files.', async () => (await import('./data/split.js')).setup),

@@ -80,6 +80,26 @@ export function promptsOf(row: Row, templates: Templates): Prompt[] {
   });
 }
 
+/**
+ * The prompt by the first template that asks for nothing but the given columns.
+ *
+ * @throws UserError when there is none
+ */
+export function promptOf(fields: Readonly<Record<string, string>>, templates: Templates): string {
+  const fitting = Object.entries(templates).find(([, text]) => {
+    const places = placesOf(text);
+    return places.length > 0 && places.every((place) => Object.hasOwn(fields, place));
+  });
+  if (fitting !== undefined) return renderPrompt(fitting[1], fields, `data.templates.${fitting[0]}`);
+  const given = Object.keys(fields);
+  throw new UserError({
+    code: 'template.none-fits',
+    message: `No template can be filled from ${given.join(' and ')} alone; there are ${Object.keys(templates).join(', ')}.`,
+    where: 'data.templates',
+    fix: `Add one with ${given.map((name) => `{${name}}`).join(' and ')} and no other place, or give the whole prompt.`,
+  });
+}
+
 function unknownPlace(name: string, columns: readonly string[], where: string | undefined): UserError {
   return new UserError({
     code: 'template.unknown-place',

@@ -6,6 +6,7 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Qwen3Config } from '../models/config/qwen3.js';
 import type { LoraSettings } from '../nn/context.js';
+import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
 import { loadTokenizer } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import type { CausalModel } from './decoder.js';
@@ -52,6 +53,17 @@ export async function openPolicy(modelDir: string, adapterDir?: string): Promise
   const tensors = await loadTensors(adapter.weights, adapter.weights.keys());
   const model = { config, weights: folder.weights, lora: loraOf(adapter) };
   return { ...opened, model, adapter: Object.fromEntries(tensors) };
+}
+
+/** Copies an adapter's weights to where computation happens, once for many runs; nothing where there is no adapter. */
+export async function uploadAdapter(
+  runtime: Runtime,
+  { adapter }: Pick<Policy, 'adapter'>,
+): Promise<{ readonly adapter?: Readonly<Record<string, DeviceTensor>> }> {
+  if (adapter === undefined) return {};
+  const uploaded: Record<string, DeviceTensor> = {};
+  for (const [name, tensor] of Object.entries(adapter)) uploaded[name] = await runtime.upload(tensor);
+  return { adapter: uploaded };
 }
 
 /** The adapter's settings as the layers take them. */

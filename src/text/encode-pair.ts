@@ -19,9 +19,21 @@ export interface EncodedPair {
 }
 
 /**
- * The tokens of prompt + completion + EOS. Both texts are tokenised as one. The completion begins after the tokens that
- * this has in common with the prompt tokenised alone, so that a token which reaches over the boundary, and whatever the
- * completion changed before it, is learned.
+ * The tokens of two texts, tokenised as one, and how many of the first belong to the prompt: those that it has in common
+ * with the prompt tokenised alone. A token which reaches over the boundary, and whatever the completion changed before
+ * it, thus belongs to the completion.
+ */
+export function tokenizePair(
+  tokenizer: Tokenizer,
+  prompt: string,
+  completion: string,
+): { readonly ids: number[]; readonly promptLength: number } {
+  const ids = tokenizer.encode(prompt + completion);
+  return { ids, promptLength: commonPrefix(tokenizer.encode(prompt), ids) };
+}
+
+/**
+ * The tokens of prompt + completion + EOS, with those of the completion to be learned (see {@link tokenizePair}).
  *
  * That is what TRL's SFTTrainer does, with one departure: TRL cuts the end of the sequence, EOS included; here the
  * completion is cut one token earlier and EOS is always the last token. A completion whose text ends with EOS gets no second one.
@@ -34,15 +46,14 @@ export function encodePair(
   completion: string,
   { eosId, maxLength, truncation = 'cut', where }: EncodePairOptions,
 ): EncodedPair {
-  const promptIds = tokenizer.encode(prompt);
-  const ids = tokenizer.encode(prompt + completion);
+  const { ids, promptLength } = tokenizePair(tokenizer, prompt, completion);
   const eos = tokenizer.tokenOf(eosId);
   if (eos !== undefined && completion.endsWith(eos) && ids.at(-1) === eosId) ids.pop();
 
-  const start = commonPrefix(promptIds, ids);
+  const start = Math.min(promptLength, ids.length);
   const room = maxLength - 1;
   const truncated = ids.length > room;
-  if (truncated && start >= room) throw promptTooLong(promptIds.length, maxLength, where);
+  if (truncated && start >= room) throw promptTooLong(tokenizer.encode(prompt).length, maxLength, where);
   if (truncated && truncation === 'refuse') throw completionTooLong(ids.length + 1, maxLength, where);
   const inputIds = [...ids.slice(0, room), eosId];
   return { inputIds, completionMask: inputIds.map((_, i) => (i < start ? 0 : 1)), truncated };

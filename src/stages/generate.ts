@@ -1,0 +1,96 @@
+import type { GenerateInput, GenerateOutput } from '../config/records.js';
+import type { GenerateConfig } from '../config/stages.js';
+import { promptOf } from '../data/templates.js';
+import { checkSequence } from '../generation/check-sequence.js';
+import { Decoder, type Completion } from '../generation/decoder.js';
+import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
+import { unfiltered } from '../generation/sampling-settings.js';
+import { stream } from '../random.js';
+import type { StageContext } from '../runs/events.js';
+import { Runtime } from '../runtime/runtime.js';
+
+/**
+ * Texts of a model, one for each input and in their order. Every text has a random stream of its own, (seed, input,
+ * candidate), so that what is written does not depend on the batch size or on the other inputs.
+ *
+ * All inputs are checked before anything is written.
+ *
+ * @throws UserError for a model, adapter or input that is wrong, among them a prompt that leaves too little room
+ */
+export async function* generate(
+  config: GenerateConfig,
+  inputs: readonly GenerateInput[],
+  context: StageContext,
+): AsyncGenerator<GenerateOutput> {
+  const section = config.generate;
+  const policy = await openPolicy(config.model, config.adapter);
+  const prompts = inputs.map((input, i) => readPrompt(input, policy, config, `input ${i + 1}`));
+  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  try {
+    const decoder = await Decoder.create(runtime, policy.model);
+    const adapter = await uploadAdapter(runtime, policy);
+    const { bestOf } = section;
+    const total = prompts.length * bestOf;
+    const perBatch = Math.max(1, Math.floor(section.batchSize / bestOf));
+    let tokensBefore = 0;
+    for (let first = 0; first < prompts.length; first += perBatch) {
+      const batch = prompts.slice(first, first + perBatch).flatMap((prompt) => Array<Prompt>(bestOf).fill(prompt));
+      const completions = await decoder.generate(
+        batch.map(({ ids }) => ids),
+        {
+          ...adapter,
+          maxNewTokens: section.maxNewTokens,
+          sampling: { ...unfiltered, ...section },
+          eosTokenIds: section.ignoreEos ? new Set() : policy.eosTokenIds,
+          padTokenId: policy.padTokenId,
+          batchSize: section.batchSize,
+          random: (at) => stream(config.seed, 'generate', first + Math.floor(at / bestOf), at % bestOf),
+          signal: context.signal,
+          onProgress: ({ finished, tokens }) => {
+            const note = `${tokensBefore + tokens} tokens`;
+            context.onEvent({ type: 'progress', task: 'generate', done: first * bestOf + finished, total, note });
+          },
+        },
+      );
+      tokensBefore += completions.reduce((sum, { ids }) => sum + ids.length, 0);
+      for (const [at, completion] of completions.entries()) yield outputOf(batch[at]!, completion, policy);
+    }
+  } finally {
+    await runtime.close();
+  }
+}
+
+interface Prompt {
+  /** Undefined where the model folder has no tokenizer. */
+  readonly text: string | undefined;
+  readonly ids: readonly number[];
+}
+
+function readPrompt(input: GenerateInput, policy: Policy, { data, generate }: GenerateConfig, where: string): Prompt {
+  const prompt = encode(input, policy, data);
+  checkSequence(prompt.ids, policy.config, { room: generate.maxNewTokens, where });
+  return prompt;
+}
+
+function encode(input: GenerateInput, policy: Policy, data: GenerateConfig['data']): Prompt {
+  if ('inputIds' in input) return { text: policy.tokenizer?.decode(input.inputIds), ids: input.inputIds };
+  const tokenizer = requireTokenizer(policy);
+  const text = 'prompt' in input ? input.prompt : promptOf(columnsOf(input, data.columns), data.templates);
+  return { text, ids: tokenizer.encode(text) };
+}
+
+/** What is given, under the names of the parts it plays and of the columns that play them in the data. */
+function columnsOf(
+  input: { headline: string } | { words: readonly [string, string] },
+  columns: GenerateConfig['data']['columns'],
+): Record<string, string> {
+  if ('headline' in input) return { headline: input.headline, [columns.headline]: input.headline };
+  const [word1, word2] = input.words;
+  return { word1, word2, [columns.word1]: word1, [columns.word2]: word2 };
+}
+
+function outputOf({ text }: Prompt, { ids, finishReason }: Completion, { tokenizer }: Policy): GenerateOutput {
+  const written = { completionIds: ids, finishReason };
+  if (text === undefined || tokenizer === undefined) return written;
+  return { prompt: text, completion: tokenizer.decode(ids, { skipSpecialTokens: true }), ...written };
+}
