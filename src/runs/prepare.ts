@@ -24,6 +24,9 @@ export interface RunRequest {
   fingerprints: Record<string, string>;
 }
 
+/** Keys that say where a run is written and whether it goes on, and so nothing about what it computes. */
+const ABOUT_THE_FOLDER: ReadonlySet<string> = new Set(['out', 'resume']);
+
 /** What `prepareFolder` found: whether there is a run to go on with, and from where. */
 export interface Preparation {
   manifest: Manifest;
@@ -57,7 +60,7 @@ export async function prepareFolder(request: RunRequest): Promise<Preparation> {
   const { checkpoint, skipped } = await latestCheckpoint(out);
   for (const { reason } of skipped) warnings.push({ code: 'run.broken-checkpoint', message: `Passed over: ${reason}` });
   if (checkpoint === undefined) warnings.push(startsOver(out, 'it holds no whole checkpoint'));
-  const changed = changedKeys(earlier.config, request.config);
+  const changed = changedKeys(earlier.config, request.config).filter((key) => !ABOUT_THE_FOLDER.has(key));
   if (changed.length > 0) {
     warnings.push({
       code: 'run.changed-config',
