@@ -1,13 +1,15 @@
 import { Worker } from 'node:worker_threads';
 import type { Answer, Envelope, Replies, Request } from './protocol.js';
 
-/** From sources (tests, development) the worker loads TypeScript through tsx, which needs a start of its own in a worker. */
+/**
+ * From sources (tests, development) the worker loads TypeScript through tsx, which needs a start of its own in a worker.
+ * Its address is found here: a name would be looked up from the working directory.
+ */
 function startWorker(): Worker {
   if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url));
+  const tsx = JSON.stringify(import.meta.resolve('tsx/esm/api'));
   const entry = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
-  return new Worker(`import('tsx/esm/api').then((tsx) => { tsx.register(); return import(${entry}); })`, {
-    eval: true,
-  });
+  return new Worker(`import(${tsx}).then((tsx) => { tsx.register(); return import(${entry}); })`, { eval: true });
 }
 
 /** The calling side of the worker: requests in order, each answered by a promise. */
