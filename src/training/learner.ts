@@ -50,6 +50,11 @@ export class Learner {
     return Object.fromEntries(this.optimizer.weights);
   }
 
+  /** Of the feeds of a batch, those that the graph reads: which ones depends on the loss. */
+  accepted(feeds: Feeds): Feeds {
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => this.program.inputs.has(name)));
+  }
+
   /**
    * One optimizer step from the summed gradients of micro-batches: each batch's loss must be scaled so that their sum is
    * the step's loss. Returns the reported outputs of each.

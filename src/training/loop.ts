@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { readFloats, readHeader } from '../checkpoints/safetensors.js';
 import { sourceOfFloats, writeSafetensors } from '../checkpoints/safetensors-writer.js';
+import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Optimizer } from '../optim/optimizer.js';
 import { learningRate, type Schedule } from '../optim/schedules.js';
@@ -41,7 +42,8 @@ const optimizerFile = 'optimizer.safetensors';
 const CHECKPOINTS_KEPT = 2;
 
 const stateSchema = z.strictObject({
-  window: z.strictObject({ sums: z.record(z.string(), z.number()), steps: z.int() }),
+  /** Sum and number of each metric since the last log line. */
+  window: z.record(z.string(), z.tuple([z.number(), z.int()])),
   best: z.strictObject({ step: z.int(), value: z.number() }).nullable(),
   carried: z.unknown(),
 });
@@ -53,7 +55,7 @@ type LoopState = z.infer<typeof stateSchema>;
  */
 export async function trainLoop(plan: LoopPlan): Promise<void> {
   const { run, totalSteps, optimizer } = plan;
-  let state: LoopState = { window: { sums: {}, steps: 0 }, best: null, carried: null };
+  let state: LoopState = { window: {}, best: null, carried: null };
   let done = 0;
   if (run.resumeFrom === undefined) {
     state = await evaluateAt(plan, 0, state);
@@ -66,6 +68,7 @@ export async function trainLoop(plan: LoopPlan): Promise<void> {
     const rate = learningRate(plan.schedule, done);
     const metrics = await plan.step(done, rate);
     done++;
+    requireFinite(metrics, done, run.path);
     collect(state, metrics);
     progress(plan, done, metrics);
     if (done % plan.loggingSteps === 0 || done === totalSteps) log(plan, done, rate, state);
@@ -84,9 +87,24 @@ export async function trainLoop(plan: LoopPlan): Promise<void> {
   if (plan.best !== undefined) await restoreBest(plan.run, optimizer);
 }
 
+/** A loss that is no number makes every later weight no number: nothing good can follow. */
+function requireFinite(metrics: Metrics, step: number, where: string): void {
+  const bad = ['loss', 'grad_norm'].find((name) => name in metrics && !Number.isFinite(metrics[name]));
+  if (bad === undefined) return;
+  throw new UserError({
+    code: 'training.diverged',
+    message: `The ${bad} of step ${step} is ${metrics[bad]!}.`,
+    where,
+    fix: 'Lower the learning rate or look at the data of that step; --resume goes on from the last checkpoint.',
+  });
+}
+
 function collect({ window }: LoopState, metrics: Metrics): void {
-  for (const [name, value] of Object.entries(metrics)) window.sums[name] = (window.sums[name] ?? 0) + value;
-  window.steps++;
+  for (const [name, value] of Object.entries(metrics)) {
+    if (!Number.isFinite(value)) continue;
+    const [total, count] = window[name] ?? [0, 0];
+    window[name] = [total + value, count + 1];
+  }
 }
 
 function progress(plan: LoopPlan, done: number, metrics: Metrics): void {
@@ -94,17 +112,12 @@ function progress(plan: LoopPlan, done: number, metrics: Metrics): void {
   plan.run.emit({ type: 'progress', task: plan.stage, done, total: plan.totalSteps, note: shown.join(' · ') });
 }
 
-/** One log line: means over the steps since the last one. Metrics that only some of the steps have are summed over those. */
+/** One log line: the mean of each metric over the steps since the last one that had it. */
 function log(plan: LoopPlan, step: number, rate: number, state: LoopState): void {
-  const { sums, steps } = state.window;
-  const values = Object.fromEntries(Object.entries(sums).map(([name, total]) => [name, total / steps]));
-  plan.run.emit({
-    type: 'metrics',
-    step,
-    epoch: step / plan.stepsPerEpoch,
-    values: { ...values, learning_rate: rate, ...plan.totals?.() },
-  });
-  state.window = { sums: {}, steps: 0 };
+  const means = Object.fromEntries(Object.entries(state.window).map(([name, [total, count]]) => [name, total / count]));
+  const values = { ...means, learning_rate: rate, ...plan.totals?.() };
+  plan.run.emit({ type: 'metrics', step, epoch: step / plan.stepsPerEpoch, values });
+  state.window = {};
 }
 
 async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promise<LoopState> {

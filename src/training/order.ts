@@ -3,7 +3,7 @@ import { stream } from '../random.js';
 /**
  * Which samples a step learns from: every epoch visits each sample once, in an order drawn from (seed, epoch) alone, so
  * that a step's samples are a function of its number and resuming needs no state. The last batch of an epoch may be
- * short.
+ * short, or is left out where only whole ones will do.
  */
 export class EpochOrder {
   readonly stepsPerEpoch: number;
@@ -14,9 +14,10 @@ export class EpochOrder {
     private readonly count: number,
     private readonly perStep: number,
     private readonly seed: number,
+    batches: 'all' | 'whole' = 'all',
   ) {
-    if (count < 1) throw new RangeError('there are no samples to order');
-    this.stepsPerEpoch = Math.ceil(count / perStep);
+    this.stepsPerEpoch = batches === 'all' ? Math.ceil(count / perStep) : Math.floor(count / perStep);
+    if (this.stepsPerEpoch < 1) throw new RangeError(`${count} samples do not make a batch of ${perStep}`);
   }
 
   /** Optimizer steps of a number of epochs (a part of one is allowed), bounded by `maxSteps`. */

@@ -1,0 +1,273 @@
+import { z } from 'zod';
+import { initialAdapter, writeAdapter } from '../checkpoints/adapter.js';
+import type { AdapterConfig } from '../checkpoints/adapter-config.js';
+import { fingerprint } from '../checkpoints/fingerprint.js';
+import type { GrpoConfig } from '../config/stages.js';
+import { placeOf, type Row } from '../data/row.js';
+import { promptsOf } from '../data/templates.js';
+import { UserError } from '../errors.js';
+import { Decoder } from '../generation/decoder.js';
+import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { Scorer } from '../generation/scorer.js';
+import { zeros, type Tensor } from '../graph/tensor.js';
+import type { GrpoLossSettings } from '../nn/grpo-loss.js';
+import { stream } from '../random.js';
+import { RewardModel } from '../rewards/reward-model.js';
+import { writeFolderAtomic } from '../runs/atomic.js';
+import type { StageContext } from '../runs/events.js';
+import { openRunFolder } from '../runs/run-folder.js';
+import { Runtime } from '../runtime/runtime.js';
+import { Learner } from '../training/learner.js';
+import { trainLoop, type Metrics } from '../training/loop.js';
+import { mergedPolicy } from '../training/merged-policy.js';
+import { EpochOrder } from '../training/order.js';
+import { loadRows } from '../training/rows.js';
+import { scheduleOf } from '../training/schedule.js';
+import { grpoFeeds, learnedTokens, type BatchScale, type RolloutSample } from './grpo/batch.js';
+import { grpoGraph } from './grpo/graph.js';
+import { lossMetrics } from './grpo/metrics.js';
+import { rollOut, samplesSchema, type Rollout, type RolloutPrompt, type RolloutTools } from './grpo/rollout.js';
+
+/** Where the policy that GRPO starts from stands in the run folder, when an adapter was merged into it. */
+const POLICY = 'policy';
+
+/**
+ * Group relative policy optimisation (Shao et al., 2024, https://arxiv.org/abs/2402.03300) of a new LoRA adapter: the
+ * reward model's logit of "humorous" on prompt + completion, against a KL to the policy without the adapter.
+ *
+ * Where it departs from the published script: top-p and top-k reach the sampler; a given SFT adapter is merged anew for
+ * every run and the merge checked; adapter weights are float32; no dropout where log-probabilities are compared; the
+ * reward model reads batches; held-out prompts are rewarded along the way; a run resumes, a rollout in mid-use included.
+ *
+ * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise.
+ */
+export async function grpo(config: GrpoConfig, context: StageContext): Promise<string> {
+  const section = config.grpo;
+  const rows = await loadRows(config.data, ['sft_train'], 'optional');
+  const fingerprints = {
+    ...rows.fingerprints,
+    model: await fingerprint(config.model),
+    rm: await fingerprint(config.rm),
+    ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
+  };
+  const onEvent = context.onEvent.bind(context);
+  const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
+  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  try {
+    const base =
+      config.adapter === undefined
+        ? config.model
+        : await mergedPolicy(runtime, { model: config.model, adapter: config.adapter, out: run.file(POLICY) });
+    const policy = await openPolicy(base);
+    const prompts = promptsFrom(rows.train, policy, config);
+    const heldOut = promptsFrom(rows.validation, policy, config).slice(0, section.evalPrompts);
+    const rewardModel = await RewardModel.open(runtime, config.rm);
+
+    const adapterConfig = newAdapter(config, base);
+    const random = stream(config.seed, 'adapter');
+    const initial = initialAdapter(policy.folder.weights, adapterConfig, () => random.uniform());
+    const lora = loraOf({ config: adapterConfig });
+    const settings = lossSettings(config);
+    const training = grpoGraph(policy.config, lora, { ...settings, temperature: section.temperature });
+    const learner = await Learner.create(runtime, {
+      graph: training.context.graph,
+      loss: training.loss,
+      trainable: training.context.loraWeights,
+      initial,
+      frozen: policy.folder.weights,
+      adamw: section,
+    });
+    const adapted = { ...policy.model, lora };
+    const reference = Object.fromEntries(
+      [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
+    );
+    const tools: RolloutTools = {
+      policy,
+      decoder: await Decoder.create(runtime, adapted),
+      scorer: await Scorer.create(runtime, adapted),
+      reward: async (items) => {
+        const logits = await rewardModel.logits(
+          items.map(({ prompt, completion }) => prompt + completion),
+          { batchSize: section.batchSize },
+        );
+        return logits.map((row) => row[1]!);
+      },
+      adapter: learner.weights,
+      reference,
+    };
+
+    const promptsPerRollout = section.completionsPerRollout / section.numGenerations;
+    const batches = section.completionsPerRollout / section.batchSize;
+    const stepsPerRollout = batches * section.numIterations;
+    if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
+    const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, 'whole');
+    const stepsPerEpoch = order.stepsPerEpoch * stepsPerRollout;
+    const totalSteps = Math.min(section.maxSteps ?? Infinity, Math.ceil(section.epochs * stepsPerEpoch));
+    const buffer: { samples: readonly RolloutSample[]; tokensSeen: number } = { samples: [], tokensSeen: 0 };
+    run.emit({ type: 'start', stage: 'grpo', totalSteps, out: run.path });
+
+    await trainLoop({
+      ...section,
+      run,
+      stage: 'grpo',
+      signal: context.signal,
+      totalSteps,
+      stepsPerEpoch,
+      schedule: scheduleOf(section, totalSteps),
+      optimizer: learner.optimizer,
+      step: async (step, rate) => {
+        const within = step % stepsPerRollout;
+        let generated: Metrics = {};
+        if (within === 0) {
+          const number = step / stepsPerRollout;
+          const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
+          const rollout = await rollOut(chosen, number, tools, config);
+          buffer.samples = shuffled(
+            rollout.samples,
+            stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
+          );
+          buffer.tokensSeen += rollout.tokens;
+          record(rollout, step + 1);
+          generated = rollout.metrics;
+        }
+        const start = (within % batches) * section.batchSize;
+        const scale: BatchScale = {
+          lossType: section.lossType,
+          maxCompletionLength: section.maxCompletionLength,
+          accumulation: 1,
+          rolloutTokens: buffer.samples.reduce((total, sample) => total + learnedTokens(sample), 0),
+          rolloutBatches: batches,
+        };
+        const batch = buffer.samples.slice(start, start + section.batchSize);
+        return {
+          ...generated,
+          ...(await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId })),
+        };
+      },
+      totals: () => ({ num_tokens: buffer.tokensSeen }),
+      carried: {
+        save: () => buffer,
+        load: (state) => {
+          Object.assign(buffer, z.object({ samples: samplesSchema, tokensSeen: z.number() }).parse(state));
+        },
+      },
+      evaluate: async (step) => {
+        if (heldOut.length === 0) return {};
+        const rollout = await rollOut(heldOut, -1, tools, { ...config, grpo: { ...section, numGenerations: 2 } });
+        for (const { template, prompt, completion, reward } of rollout.records.slice(0, 2)) {
+          run.emit({ type: 'sample', step, label: template, prompt, completion, reward });
+        }
+        const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
+        return {
+          eval_reward: reward!,
+          'eval_completions/mean_length': length!,
+          'eval_completions/clipped_ratio': clipped!,
+        };
+      },
+    });
+
+    const weights = await learner.optimizer.readWeights();
+    await writeFolderAtomic(run.file('adapter'), (folder) =>
+      writeAdapter(folder, { config: adapterConfig, tensors: weights }),
+    );
+    await run.finish();
+    return run.path;
+
+    function record(rollout: Rollout, step: number): void {
+      const lines = run.lines('rollouts.jsonl');
+      for (const sample of rollout.records) lines.append({ step, ...sample });
+    }
+  } finally {
+    run.close();
+    await runtime.close();
+  }
+}
+
+/**
+ * One optimizer step on micro-batches of completions. The loss is the sum of the micro-batches' losses, which their
+ * token weights have scaled; other metrics are means over them.
+ */
+export async function grpoStep(
+  learner: Learner,
+  batches: readonly (readonly RolloutSample[])[],
+  rate: number,
+  { settings, scale, padTokenId }: { settings: GrpoLossSettings; scale: BatchScale; padTokenId: number },
+): Promise<Metrics> {
+  const live = batches.flatMap((samples) => {
+    const feeds = grpoFeeds(samples, padTokenId, { ...scale, accumulation: batches.length });
+    return feeds === undefined ? [] : [{ samples, feeds: learner.accepted(feeds) }];
+  });
+  // Nothing to learn from (all completions truncated and masked): as in TRL, a step of gradient zero is no step worth taking.
+  if (live.length === 0) return { loss: 0, grad_norm: 0 };
+  const { reports, gradNorm } = await learner.step(
+    live.map(({ feeds }) => feeds),
+    rate,
+  );
+  const metrics = reports.map((report, i) =>
+    lossMetrics(
+      live[i]!.samples,
+      report['logprobs']!.data as Float32Array,
+      report['entropies']!.data as Float32Array,
+      settings,
+    ),
+  );
+  const mean = Object.fromEntries(
+    Object.keys(metrics[0]!).map((name) => [
+      name,
+      metrics.reduce((total, each) => total + each[name]!, 0) / metrics.length,
+    ]),
+  );
+  const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
+  return { loss, grad_norm: gradNorm, ...mean };
+}
+
+const lossSettings = ({ grpo: section }: GrpoConfig): GrpoLossSettings => ({
+  beta: section.beta,
+  epsilonLow: section.epsilon,
+  epsilonHigh: section.epsilonHigh ?? section.epsilon,
+  importanceSamplingLevel: section.importanceSamplingLevel,
+  useBiasCorrectionKl: section.useBiasCorrectionKl,
+});
+
+const newAdapter = ({ lora }: GrpoConfig, base: string): AdapterConfig => ({
+  r: lora.r,
+  loraAlpha: lora.alpha,
+  loraDropout: lora.dropout,
+  targetModules: lora.targetModules,
+  useRslora: false,
+  taskType: 'CAUSAL_LM',
+  baseModelNameOrPath: base,
+});
+
+/** Every row's prompts; one that is too long for the policy is refused by name. */
+function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): RolloutPrompt[] {
+  const tokenizer = requireTokenizer(policy);
+  const { maxPromptLength } = config.grpo;
+  const prompts = rows.flatMap((row) =>
+    promptsOf(row, config.data.templates).map(({ template, prompt }) => {
+      // A token holds at least one byte, so most prompts need no count.
+      const length = Buffer.byteLength(prompt) <= maxPromptLength ? 0 : tokenizer.encode(prompt).length;
+      if (length > maxPromptLength) throw promptTooLong(row, length, maxPromptLength);
+      return { template, prompt };
+    }),
+  );
+  return prompts.map((prompt, index) => ({ ...prompt, index }));
+}
+
+const promptTooLong = (row: Row, length: number, limit: number): UserError =>
+  new UserError({
+    code: 'grpo.prompt-too-long',
+    message: `The prompt has ${length} tokens; the limit is ${limit}.`,
+    where: placeOf(row),
+    fix: 'Shorten the row, remove it, or raise grpo.maxPromptLength.',
+  });
+
+const tooFewPrompts = (count: number, needed: number): UserError =>
+  new UserError({
+    code: 'grpo.too-few-prompts',
+    message: `There are ${count} training prompts, fewer than the ${needed} of one rollout.`,
+    where: 'data',
+    fix: 'Add rows, or lower grpo.completionsPerRollout.',
+  });
+
+const shuffled = <T>(items: readonly T[], order: Uint32Array): T[] => Array.from(order, (i) => items[i]!);

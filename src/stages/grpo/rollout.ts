@@ -1,0 +1,143 @@
+import { z } from 'zod';
+import type { GrpoConfig } from '../../config/stages.js';
+import type { Decoder } from '../../generation/decoder.js';
+import { requireTokenizer, type Policy } from '../../generation/policy.js';
+import { unfiltered } from '../../generation/sampling-settings.js';
+import type { Scorer } from '../../generation/scorer.js';
+import type { Tensor } from '../../graph/tensor.js';
+import { stream } from '../../random.js';
+import type { DeviceTensor } from '../../runtime/runtime.js';
+import type { Metrics } from '../../training/loop.js';
+import { groupAdvantages } from './advantages.js';
+import type { RolloutSample } from './batch.js';
+import { completionMetrics } from './metrics.js';
+
+type Weights = Readonly<Record<string, Tensor | DeviceTensor>>;
+
+/** A prompt with its place in the data, which names its random streams. */
+export interface RolloutPrompt {
+  readonly index: number;
+  readonly template: string;
+  readonly prompt: string;
+}
+
+/** A completion as it is logged in `rollouts.jsonl`. */
+export interface RolloutRecord {
+  readonly template: string;
+  readonly prompt: string;
+  readonly completion: string;
+  readonly reward: number;
+  readonly advantage: number;
+  readonly tokens: number;
+  readonly finishReason: 'stop' | 'length';
+}
+
+/** Scores of completions, each with its prompt. */
+export type Reward = (items: readonly { prompt: string; completion: string }[]) => Promise<number[]>;
+
+/** What writes and measures completions during a run. */
+export interface RolloutTools {
+  readonly policy: Policy;
+  readonly decoder: Decoder;
+  readonly scorer: Scorer;
+  readonly reward: Reward;
+  /** Current weights of the adapter that learns. */
+  readonly adapter: Weights;
+  /** An adapter that changes nothing: the reference. */
+  readonly reference: Weights;
+}
+
+export interface Rollout {
+  readonly samples: readonly RolloutSample[];
+  readonly records: readonly RolloutRecord[];
+  readonly metrics: Metrics;
+  readonly tokens: number;
+}
+
+/**
+ * Writes a group of completions for each prompt, rewards them, and measures what the loss needs: advantages relative to
+ * the group, and log-probabilities by the policy as it is now and by the reference. Every completion has a random stream
+ * of its own, named by (seed, rollout, prompt, sample).
+ */
+export async function rollOut(
+  prompts: readonly RolloutPrompt[],
+  number: number,
+  tools: RolloutTools,
+  config: GrpoConfig,
+  signal?: AbortSignal,
+): Promise<Rollout> {
+  const { grpo, seed } = config;
+  const tokenizer = requireTokenizer(tools.policy);
+  const group = prompts.flatMap((prompt) => {
+    const ids = tokenizer.encode(prompt.prompt);
+    return Array.from({ length: grpo.numGenerations }, (_, sample) => ({ ...prompt, ids, sample }));
+  });
+  const completions = await tools.decoder.generate(
+    group.map(({ ids }) => ids),
+    {
+      eosTokenIds: tools.policy.eosTokenIds,
+      padTokenId: tools.policy.padTokenId,
+      maxNewTokens: grpo.maxCompletionLength,
+      sampling: { ...unfiltered, temperature: grpo.temperature, topP: grpo.topP, topK: grpo.topK },
+      batchSize: grpo.completionsPerRollout,
+      random: (i) => stream(seed, 'rollout', number, group[i]!.index, group[i]!.sample),
+      adapter: tools.adapter,
+      signal,
+    },
+  );
+  const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
+  const rewards = await tools.reward(texts.map((completion, i) => ({ prompt: group[i]!.prompt, completion })));
+  const { advantages, metrics } = groupAdvantages([{ name: 'reward_model', weight: 1, scores: rewards }], {
+    groupSize: grpo.numGenerations,
+    scaleRewards: grpo.scaleRewards,
+    aggregation: 'sum_then_normalize',
+  });
+
+  const sequences = completions.map(({ ids }, i) => ({
+    inputIds: [...group[i]!.ids, ...ids],
+    completionMask: [...group[i]!.ids.map(() => 0 as const), ...ids.map(() => 1 as const)],
+  }));
+  const scoring = { temperature: grpo.temperature, padTokenId: tools.policy.padTokenId, batchSize: grpo.batchSize };
+  const old = await tools.scorer.logProbabilities(sequences, { ...scoring, adapter: tools.adapter });
+  const ref =
+    grpo.beta === 0
+      ? undefined
+      : await tools.scorer.logProbabilities(sequences, { ...scoring, adapter: tools.reference });
+
+  const samples = completions.map(({ ids, finishReason }, i): RolloutSample => ({
+    promptIds: group[i]!.ids,
+    completionIds: ids,
+    advantage: advantages[i]!,
+    oldLogProbs: [...old[i]!],
+    ...(ref === undefined ? {} : { refLogProbs: [...ref[i]!] }),
+    learned: finishReason === 'stop' || !grpo.maskTruncatedCompletions,
+  }));
+  const records = completions.map(({ ids, finishReason }, i): RolloutRecord => ({
+    template: group[i]!.template,
+    prompt: group[i]!.prompt,
+    completion: texts[i]!,
+    reward: rewards[i]!,
+    advantage: advantages[i]!,
+    tokens: ids.length,
+    finishReason,
+  }));
+  const ended = completions.map(({ ids, finishReason }) => ({ ids, terminated: finishReason === 'stop' }));
+  return {
+    samples,
+    records,
+    metrics: { ...completionMetrics(ended), ...metrics },
+    tokens: sequences.reduce((total, { inputIds }) => total + inputIds.length, 0),
+  };
+}
+
+/** A rollout in mid-use, as a checkpoint keeps it. */
+export const samplesSchema = z.array(
+  z.object({
+    promptIds: z.array(z.int()),
+    completionIds: z.array(z.int()),
+    advantage: z.number(),
+    oldLogProbs: z.array(z.number()),
+    refLogProbs: z.array(z.number()).optional(),
+    learned: z.boolean(),
+  }),
+);
