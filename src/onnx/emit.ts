@@ -1,5 +1,5 @@
 import { termsOf, type Dim } from '../graph/dim.js';
-import type { Graph, Node, TensorType, Value } from '../graph/graph.js';
+import { GraphError, type Graph, type Node, type TensorType, type Value } from '../graph/graph.js';
 import { tensor, type DType } from '../graph/tensor.js';
 import { verify } from '../graph/verify.js';
 import type { Emitter, OnnxAttribute } from '../ops/record.js';
@@ -67,10 +67,7 @@ class ModelEmitter implements Emitter {
       if (node.op === 'input' || node.op === 'parameter')
         this.#declare(node.outputs[0]!, String(node.attributes['name']));
     }
-    for (const node of this.#live) {
-      const names = recordOf(node.op).emit(this, node, node.attributes);
-      for (const [position, name] of names.entries()) this.#names.set(node.outputs[position]!, name);
-    }
+    for (const node of this.#live) this.#emit(node);
     // An output is a copy under its own name; the runtime folds the copy into the node before it.
     for (const [name, value] of this.#outputs) this.#write(['Identity', [this.name(value)], {}, ''], [name]);
     const bytes = encodeModel({
@@ -89,6 +86,15 @@ class ModelEmitter implements Emitter {
       },
     });
     return { bytes, inputs: this.#inputs, outputs: this.#outputs };
+  }
+
+  #emit(node: Node): void {
+    try {
+      const names = recordOf(node.op).emit(this, node, node.attributes);
+      for (const [position, name] of names.entries()) this.#names.set(node.outputs[position]!, name);
+    } catch (error) {
+      throw new GraphError(error instanceof Error ? error.message : String(error), node.index, node.op, node.inputs);
+    }
   }
 
   name(value: Value): string {
