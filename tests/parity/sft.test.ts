@@ -1,0 +1,132 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { openAdapter } from '../../src/checkpoints/adapter.js';
+import { loadTensors } from '../../src/checkpoints/model-folder.js';
+import { loraOf, openPolicy } from '../../src/generation/policy.js';
+import { learningRate } from '../../src/optim/schedules.js';
+import { Runtime } from '../../src/runtime/runtime.js';
+import { sftStep } from '../../src/stages/sft.js';
+import { collate, type SampleBatch } from '../../src/text/collate.js';
+import { causalGraph } from '../../src/training/language.js';
+import { Learner } from '../../src/training/learner.js';
+import { scheduleOf } from '../../src/training/schedule.js';
+import { excess, golden, goldenJson, goldenTensors, take } from '../support/golden.js';
+
+const runtime = new Runtime({ threads: 1 });
+afterAll(() => runtime.close());
+
+/** What a label says of a token that is not learned. */
+const IGNORED = -100;
+
+const ids = z.array(z.array(z.int()));
+const recordSchema = z.object({
+  args: z.object({
+    per_device_train_batch_size: z.int(),
+    gradient_accumulation_steps: z.int(),
+    max_steps: z.int(),
+    learning_rate: z.number(),
+    lr_scheduler_type: z.literal('linear'),
+    warmup_steps: z.int(),
+    weight_decay: z.number(),
+    max_grad_norm: z.number(),
+  }),
+  /** A line a step, and one on the whole run. */
+  log: z.array(z.looseObject({ step: z.int() })),
+  columns: z.object({ input_ids: ids, labels: ids }),
+});
+const lineSchema = z.object({
+  loss: z.number(),
+  grad_norm: z.number(),
+  learning_rate: z.number(),
+  entropy: z.number(),
+  mean_token_accuracy: z.number(),
+  num_tokens: z.number(),
+});
+
+const recordOf = (name: string) => recordSchema.parse(goldenJson(`sft/${name}/log.json`));
+
+/** The micro-batches that reached the loss, in order. */
+async function recordedBatches(name: string): Promise<SampleBatch[]> {
+  const tensors = await goldenTensors(`sft/${name}/batches.safetensors`);
+  const micros = [...new Set([...tensors.keys()].map((key) => key.split('.')[0]!))].sort();
+  return micros.map((micro) => {
+    const [inputIds, attentionMask, labels] = ['input_ids', 'attention_mask', 'labels'].map(
+      (column) => take(tensors, `${micro}.${column}`).data as Int32Array,
+    );
+    const [batch, length] = take(tensors, `${micro}.input_ids`).shape as [number, number];
+    const completionMask = labels!.map((label) => (label === IGNORED ? 0 : 1));
+    return { inputIds: inputIds!, attentionMask: attentionMask!, completionMask, batch, length };
+  });
+}
+
+async function learnerOf(name: string) {
+  const policy = await openPolicy(golden('qwen3/model'));
+  const start = await openAdapter(golden(`sft/${name}/initial_adapter`));
+  const lora = loraOf(start);
+  const { graph, loss, context } = causalGraph(policy.config, { lora, statistics: true });
+  const { weight_decay: weightDecay, max_grad_norm: maxGradNorm } = recordOf(name).args;
+  return Learner.create(runtime, {
+    graph,
+    loss,
+    trainable: context.loraWeights,
+    initial: await loadTensors(start.weights, start.weights.keys()),
+    frozen: policy.folder.weights,
+    adamw: { weightDecay, maxGradNorm },
+  });
+}
+
+describe.each(['batch4', 'accum2', 'full_sequence'])('sft %s', (name) => {
+  it('collates the recorded batches from the recorded rows', async () => {
+    const { args, columns } = recordOf(name);
+    const rows = columns.input_ids.map((inputIds, row) => ({
+      inputIds,
+      completionMask: columns.labels[row]!.map((label) => (label === IGNORED ? 0 : 1)),
+    }));
+    for (const [i, recorded] of (await recordedBatches(name)).entries()) {
+      const size = args.per_device_train_batch_size;
+      const start = (i * size) % rows.length;
+      expect(collate(rows.slice(start, start + size), { padId: 0 })).toEqual(recorded);
+    }
+  });
+
+  it('logs and learns what is recorded, step by step', async () => {
+    const { args, log } = recordOf(name);
+    const batches = await recordedBatches(name);
+    const learner = await learnerOf(name);
+    const schedule = scheduleOf(
+      {
+        schedule: args.lr_scheduler_type,
+        learningRate: args.learning_rate,
+        warmupSteps: args.warmup_steps,
+        warmupRatio: 0,
+      },
+      args.max_steps,
+    );
+    expect(log).toHaveLength(args.max_steps + 1);
+    let tokensSeen = 0;
+    for (let step = 0; step < args.max_steps; step++) {
+      const recorded = lineSchema.parse(log[step]);
+      const perStep = args.gradient_accumulation_steps;
+      const rate = learningRate(schedule, step);
+      const metrics = await sftStep(learner, batches.slice(step * perStep, (step + 1) * perStep), rate, []);
+      tokensSeen += metrics.tokens;
+      const at = `step ${step + 1}`;
+      expect(Math.abs(rate - recorded.learning_rate), at).toBeLessThanOrEqual(1e-12);
+      expect(Math.abs(metrics['loss']! - recorded.loss), at).toBeLessThanOrEqual(1e-4);
+      expect(Math.abs(metrics['grad_norm']! / recorded.grad_norm - 1), at).toBeLessThanOrEqual(1e-3);
+      expect(Math.abs(metrics['entropy']! - recorded.entropy), at).toBeLessThanOrEqual(1e-4);
+      // A share of at most 75 tokens, recorded as float32.
+      expect(Math.abs(metrics['mean_token_accuracy']! - recorded.mean_token_accuracy), at).toBeLessThanOrEqual(
+        2 ** -24,
+      );
+      expect(tokensSeen, at).toBe(recorded.num_tokens);
+    }
+    const final = await goldenTensors(`sft/${name}/final_adapter.safetensors`);
+    const weights = await learner.optimizer.readWeights();
+    expect(weights.size).toBe(final.size);
+    for (const [weight, { data }] of final) {
+      expect(excess(take(weights, weight).data, data, { atol: 2e-4 }), weight).toBeLessThanOrEqual(0);
+    }
+    await learner.dispose();
+  });
+});
