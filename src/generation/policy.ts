@@ -1,5 +1,3 @@
-import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import { checkAdapter, openAdapter, type AdapterFolder } from '../checkpoints/adapter.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { UserError } from '../errors.js';
@@ -7,7 +5,7 @@ import type { Tensor } from '../graph/tensor.js';
 import type { Qwen3Config } from '../models/config/qwen3.js';
 import type { LoraSettings } from '../nn/context.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
-import { loadTokenizer } from '../text/load-tokenizer.js';
+import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import type { CausalModel } from './decoder.js';
 
@@ -31,7 +29,7 @@ export interface Policy {
  * @throws UserError when a folder is missing or wrong, is no causal model, or the parts do not fit each other
  */
 export async function openPolicy(modelDir: string, adapterDir?: string): Promise<Policy> {
-  const tokenizer = await optionalTokenizer(modelDir);
+  const tokenizer = await loadTokenizerIfThere(modelDir);
   const eos = tokenizer?.special.eos;
   const folder = await openModelFolder(modelDir, eos === undefined ? {} : { tokenizerEosIds: [eos] });
   const { config } = folder;
@@ -84,12 +82,4 @@ export function requireTokenizer({ tokenizer, folder }: Pick<Policy, 'tokenizer'
     where: folder.dir,
     fix: 'Add tokenizer.json and tokenizer_config.json to it, or give input_ids.',
   });
-}
-
-async function optionalTokenizer(dir: string): Promise<Tokenizer | undefined> {
-  for (const name of ['tokenizer.json', 'vocab.txt']) {
-    const there = await stat(path.join(dir, name)).catch(() => undefined);
-    if (there !== undefined) return loadTokenizer(dir);
-  }
-  return undefined;
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { UserError } from '../errors.js';
@@ -34,6 +34,15 @@ export async function loadTokenizer(dir: string): Promise<Tokenizer> {
     });
   }
   return buildFromVocabulary(vocabulary, { ...BERT_CONFIG, ...config }, join(dir, 'vocab.txt'));
+}
+
+/** The same, or undefined for a folder that has neither file: its model takes token ids only. */
+export async function loadTokenizerIfThere(dir: string): Promise<Tokenizer | undefined> {
+  for (const name of ['tokenizer.json', 'vocab.txt']) {
+    const there = await stat(join(dir, name)).catch(() => undefined);
+    if (there !== undefined) return loadTokenizer(dir);
+  }
+  return undefined;
 }
 
 function buildFromVocabulary(vocabulary: string, config: TokenizerConfig, file: string): Tokenizer {

@@ -34,6 +34,8 @@ export class Tokenizer {
   readonly vocabSize: number;
   /** The ids of the tokens that tokenizer_config.json gives a role, where they exist. */
   readonly special: Readonly<Partial<Record<SpecialRole, number>>>;
+  /** Longest sequence in tokens that tokenizer_config.json names; Infinity where it names none. */
+  readonly modelMaxLength: number;
   readonly #library: LibraryTokenizer;
   readonly #prepare: (text: string) => string;
   readonly #single: Template;
@@ -45,6 +47,7 @@ export class Tokenizer {
     this.#prepare = createPreparation(json);
     this.vocabSize = 1 + highestId(json);
     this.special = findSpecialIds(this.#library, json, config);
+    this.modelMaxLength = config.model_max_length ?? Infinity;
     this.#single = this.#readTemplate(null);
     this.#pair = this.#readTemplate([SECOND]);
   }

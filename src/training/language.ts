@@ -1,8 +1,9 @@
 import type { Graph, Value } from '../graph/graph.js';
-import { tensor, wrap, type Tensor } from '../graph/tensor.js';
+import { tensor, type Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import type { Qwen3Config } from '../models/config/qwen3.js';
-import { debertaV2Hidden, debertaV2MaskedLogits, encoderInputs, relativeIndex } from '../models/deberta-v2.js';
+import { debertaV2Hidden, debertaV2MaskedLogits, encoderInputs } from '../models/deberta-v2.js';
+import { causalFeeds, encoderFeeds } from '../models/feeds.js';
 import { causalInputs, qwen3Hidden, qwen3Logits } from '../models/qwen3.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { rowsAt, tokenStatistics } from '../nn/losses.js';
@@ -73,17 +74,6 @@ export function supervisedPositions({ completionMask, length }: SampleBatch): nu
   return positions;
 }
 
-/** Feeds of a causal model for a right-padded batch. */
-export function causalFeeds({ inputIds, attentionMask, batch, length }: TokenBatch): Record<string, Tensor> {
-  const positions = Int32Array.from(inputIds, (_, at) => at % length);
-  const shape = [batch, length];
-  return {
-    input_ids: wrap('int32', shape, inputIds),
-    attention_mask: wrap('int32', shape, attentionMask),
-    position_ids: wrap('int32', shape, positions),
-  };
-}
-
 /** Feeds of `causalGraph`; `divisor` counts the tokens that the step's loss is a mean over. */
 export function causalLossFeeds(batch: SampleBatch, divisor: number): Record<string, Tensor> {
   const positions = supervisedPositions(batch);
@@ -94,16 +84,6 @@ export function causalLossFeeds(batch: SampleBatch, divisor: number): Record<str
       positions.map((at) => batch.inputIds[at]!),
       divisor,
     ),
-  };
-}
-
-/** Feeds of an encoder for a right-padded batch. */
-export function encoderFeeds(config: DebertaV2Config, batch: TokenBatch): Record<string, Tensor> {
-  const shape = [batch.batch, batch.length];
-  return {
-    input_ids: wrap('int32', shape, batch.inputIds),
-    attention_mask: wrap('int32', shape, batch.attentionMask),
-    relative_index: relativeIndex(config, batch.length),
   };
 }
 

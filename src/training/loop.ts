@@ -22,6 +22,8 @@ export interface LoopPlan {
   readonly schedule: Schedule;
   readonly loggingSteps: number;
   readonly evalSteps: number;
+  /** Also looks at held-out data where an epoch ends. */
+  readonly evaluateEveryEpoch?: boolean;
   readonly saveSteps: number;
   readonly optimizer: Optimizer;
   /** Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. */
@@ -73,7 +75,7 @@ export async function trainLoop(plan: LoopPlan): Promise<void> {
     progress(plan, done, metrics);
     if (done % plan.loggingSteps === 0 || done === totalSteps) log(plan, done, rate, state);
     const before = state.best;
-    if (done % plan.evalSteps === 0 || done === totalSteps) state = await evaluateAt(plan, done, state);
+    if (isEvaluated(plan, done)) state = await evaluateAt(plan, done, state);
     await plan.after?.(done);
     const interrupted = plan.signal?.aborted === true && done < totalSteps;
     const improved = state.best !== before;
@@ -98,6 +100,9 @@ function requireFinite(metrics: Metrics, step: number, where: string): void {
     fix: 'Lower the learning rate or look at the data of that step; --resume goes on from the last checkpoint.',
   });
 }
+
+const isEvaluated = ({ evalSteps, stepsPerEpoch, totalSteps, evaluateEveryEpoch }: LoopPlan, step: number): boolean =>
+  step % evalSteps === 0 || step === totalSteps || (evaluateEveryEpoch === true && step % stepsPerEpoch === 0);
 
 function collect({ window }: LoopState, metrics: Metrics): void {
   for (const [name, value] of Object.entries(metrics)) {

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import type { dataSection } from '../config/data.js';
 import { loadDataFile, loadDataFolder, splitFolder, type DataFile, type TrainFileName } from '../data/folder.js';
 import type { Row } from '../data/row.js';
-import { splitRows } from '../data/split.js';
+import { splitFiles } from '../data/split.js';
 import { checkTemplates } from '../data/templates.js';
 import { UserError } from '../errors.js';
 
@@ -12,7 +12,7 @@ export type DataConfig = z.output<typeof dataSection>;
 export interface StageRows {
   readonly train: readonly Row[];
   readonly validation: readonly Row[];
-  /** Rows of rm_test, which nothing is chosen by. */
+  /** Rows of rm_test or what stands in for it, which nothing learns from or is chosen by. */
   readonly test: readonly Row[];
   readonly fingerprints: Readonly<Record<string, string>>;
 }
@@ -20,27 +20,40 @@ export interface StageRows {
 /**
  * Reads the rows of one or several of a folder's files (or of `data.file` in their place) and splits them. All files of
  * a folder are read even where one is asked for, because what is held out of one must be held out of all.
+ *
+ * @param options.testFile a file that stands in for rm_test
  */
 export async function loadRows(
   data: DataConfig,
   names: readonly TrainFileName[],
   labels: 'required' | 'optional',
+  options: { readonly testFile?: string | undefined } = {},
 ): Promise<StageRows> {
   const split = { seed: data.splitSeed, validationFraction: data.validationFraction };
   const limited = (rows: readonly Row[]): readonly Row[] => rows.slice(0, data.limit);
+  const test = await testFileOf(data, options.testFile);
   if (data.file !== undefined) {
     const file = await loadDataFile(data.file, labels, { columns: data.columns });
     checkTemplates(data.templates, [...file.columns]);
-    const { train, validation } = splitRows(file.rows, split);
-    return sides(limited(train), limited(validation), [], fingerprintsOf({ [data.file]: file }), data.file);
+    const { train, validation } = splitFiles({ file: file.rows }, split, test.rm_test?.rows).file;
+    const fingerprints = fingerprintsOf({ [data.file]: file, ...test });
+    return sides(limited(train), limited(validation), test.rm_test?.rows ?? [], fingerprints, data.file);
   }
   if (data.dir === undefined) throw new Error('the config was not checked: neither data.dir nor data.file is set');
-  const folder = await loadDataFolder(data.dir, { columns: data.columns, need: names });
+  const there = await loadDataFolder(data.dir, { columns: data.columns, need: names });
+  const folder = { ...there, files: { ...there.files, ...test } };
   const files = splitFolder(folder, split);
   for (const name of names) checkTemplates(data.templates, [...folder.files[name]!.columns]);
   const train = names.flatMap((name) => files.files[name]!.train);
   const validation = names.flatMap((name) => files.files[name]!.validation);
   return sides(limited(train), limited(validation), files.test, fingerprintsOf(folder.files), data.dir);
+}
+
+async function testFileOf(data: DataConfig, file: string | undefined): Promise<{ rm_test?: DataFile }> {
+  if (file === undefined) return {};
+  const rm_test = await loadDataFile(file, 'required', { columns: data.columns });
+  checkTemplates(data.templates, [...rm_test.columns]);
+  return { rm_test };
 }
 
 function sides(
