@@ -15,8 +15,8 @@ export async function recordMaxLength(folder: string, maxLength: number): Promis
 }
 
 async function readJsonIfThere(file: string): Promise<object | undefined> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
   });
   return text === undefined ? undefined : (JSON.parse(text) as object);

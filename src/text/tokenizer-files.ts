@@ -31,7 +31,6 @@ export const tokenizerConfigSchema = z.looseObject({
   sep_token: specialToken,
   mask_token: specialToken,
   bos_token: specialToken,
-  /** Longest sequence the model was made for, in tokens; an enormous number where nobody said. */
   model_max_length: z.number().positive().nullish(),
   do_lower_case: z.boolean().nullish(),
   tokenize_chinese_chars: z.boolean().nullish(),

@@ -21,6 +21,9 @@ export interface PairEncoding {
 /** Where the template puts its own tokens: ids, and the texts as `first` and `second`. */
 type Template = readonly { readonly piece: number | 'first' | 'second'; readonly typeId: number }[];
 
+/** transformers writes 1e30 where it knows no longest sequence. */
+const NO_LIMIT = 1e9;
+
 // Cannot be tokens: U+FFFF is a noncharacter.
 const FIRST = '\uffff1';
 const SECOND = '\uffff2';
@@ -47,7 +50,8 @@ export class Tokenizer {
     this.#prepare = createPreparation(json);
     this.vocabSize = 1 + highestId(json);
     this.special = findSpecialIds(this.#library, json, config);
-    this.modelMaxLength = config.model_max_length ?? Infinity;
+    const told = config.model_max_length ?? Infinity;
+    this.modelMaxLength = told < NO_LIMIT ? told : Infinity;
     this.#single = this.#readTemplate(null);
     this.#pair = this.#readTemplate([SECOND]);
   }

@@ -1,0 +1,69 @@
+import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import { debertaV2Classify, debertaV2Hidden, encoderInputs } from '../models/deberta-v2.js';
+import { encoderFeeds } from '../models/feeds.js';
+import { ModelContext } from '../nn/context.js';
+import { newGraph } from '../ops/registry.js';
+import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
+import { collateTexts } from '../text/collate.js';
+
+export interface ClassifyOptions {
+  /** Sequences that are computed together. */
+  readonly batchSize: number;
+  readonly padTokenId: number;
+  /** Weights that were not bound to files. */
+  readonly weights?: Readonly<Record<string, DeviceTensor>>;
+  /** Called after each batch with the number of sequences done. */
+  readonly onProgress?: (done: number) => void;
+}
+
+/** A DeBERTa-v2 classifier without dropout: token ids in, logits out. */
+export class Classifier {
+  private constructor(
+    private readonly program: Program,
+    private readonly config: DebertaV2Config,
+  ) {}
+
+  /** @param weights where the weights lie; those that are left out are fed to each call */
+  static async create(
+    runtime: Runtime,
+    config: DebertaV2Config,
+    weights?: ReadonlyMap<string, StoredTensor>,
+  ): Promise<Classifier> {
+    return new Classifier(await runtime.compile(classifierContext(config).graph, weights), config);
+  }
+
+  /**
+   * Logits of each sequence, in the given order: (sequences) × (labels). Sequences of like length share a batch, which
+   * is padded to its longest.
+   */
+  async logits(sequences: readonly (readonly number[])[], options: ClassifyOptions): Promise<number[][]> {
+    const { batchSize, padTokenId, weights } = options;
+    const results = new Array<number[]>(sequences.length);
+    const order = [...sequences.keys()].sort((a, b) => sequences[a]!.length - sequences[b]!.length || a - b);
+    for (let start = 0; start < order.length; start += batchSize) {
+      const chosen = order.slice(start, start + batchSize);
+      const tokens = collateTexts(
+        chosen.map((i) => sequences[i]!),
+        { padId: padTokenId },
+      );
+      const { logits } = await this.program.run({ ...encoderFeeds(this.config, tokens), ...weights });
+      const values = logits!.data as Float32Array;
+      const labels = this.config.labels.length;
+      for (const [row, i] of chosen.entries()) results[i] = [...values.subarray(row * labels, (row + 1) * labels)];
+      options.onProgress?.(start + chosen.length);
+    }
+    return results;
+  }
+
+  async dispose(): Promise<void> {
+    await this.program.dispose();
+  }
+}
+
+/** The graph of a classifier, with output `logits` (B, labels), and the weights that it reads. */
+export function classifierContext(config: DebertaV2Config): ModelContext {
+  const context = new ModelContext(newGraph());
+  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
+  context.graph.output('logits', debertaV2Classify(context, config, hidden));
+  return context;
+}

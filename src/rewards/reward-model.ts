@@ -1,0 +1,131 @@
+import { openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
+import { requireParameters } from '../checkpoints/require-parameters.js';
+import { UserError } from '../errors.js';
+import { checkSequence } from '../generation/check-sequence.js';
+import { requireTokenizer } from '../generation/policy.js';
+import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import type { Runtime } from '../runtime/runtime.js';
+import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
+import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
+import { Classifier, classifierContext, type ClassifyOptions } from './classifier.js';
+
+/** Labels of a reward model by their index; the reward is the logit of the second. */
+export const REWARD_LABELS = ['not_humorous', 'humorous'] as const;
+
+export type RewardOptions = Pick<ClassifyOptions, 'batchSize' | 'onProgress'>;
+
+/** A trained DeBERTa-v2 classifier of texts: how humorous is what stands after a prompt? */
+export class RewardModel {
+  private constructor(
+    private readonly classifier: Classifier,
+    private readonly folder: ModelFolder,
+    private readonly config: DebertaV2Config,
+    /** Undefined where the folder has none: then only token ids go in. */
+    readonly tokenizer: Tokenizer | undefined,
+  ) {}
+
+  /**
+   * Opens a model folder; its weights stay in their files.
+   *
+   * @throws UserError when the folder is missing or wrong, holds no classifier of two labels, or its parts do not fit
+   */
+  static async open(runtime: Runtime, dir: string): Promise<RewardModel> {
+    const folder = await openModelFolder(dir);
+    const config = classifierConfig(folder);
+    const tokenizer = await loadTokenizerIfThere(dir);
+    if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, dir);
+    requireParameters(folder.weights, classifierContext(config).weights);
+    return new RewardModel(await Classifier.create(runtime, config, folder.weights), folder, config, tokenizer);
+  }
+
+  /** Tokens to which a text is cut, those around it included: as in training, where the folder says. */
+  get maxLength(): number {
+    return textLimit(this.config, this.tokenizer?.modelMaxLength);
+  }
+
+  /**
+   * Token ids of one text, `[CLS] text [SEP]`, cut at the end to `maxLength`.
+   *
+   * @throws UserError when the folder has no tokenizer
+   */
+  encode(text: string): number[] {
+    return requireTokenizer({ tokenizer: this.tokenizer, folder: this.folder }).encode(text, {
+      maxLength: this.maxLength,
+    });
+  }
+
+  /** Logits of each text, in order: (texts) × (labels). */
+  async logits(texts: readonly string[], options: RewardOptions): Promise<number[][]> {
+    return this.logitsOfIds(
+      texts.map((text) => this.encode(text)),
+      options,
+    );
+  }
+
+  /**
+   * Logits of each sequence of token ids, in order: (sequences) × (labels).
+   *
+   * @throws UserError for a sequence without tokens, with an unknown id, or longer than the model can take
+   */
+  async logitsOfIds(sequences: readonly (readonly number[])[], options: RewardOptions): Promise<number[][]> {
+    for (const [i, sequence] of sequences.entries()) this.check(sequence, `text ${i + 1}`);
+    const padTokenId = this.tokenizer?.special.pad ?? this.config.padTokenId ?? 0;
+    return this.classifier.logits(sequences, { ...options, padTokenId });
+  }
+
+  /** The reward of each completion after its prompt, read as one text: the logit of "humorous". */
+  async score(
+    pairs: readonly { readonly prompt: string; readonly completion: string }[],
+    options: RewardOptions,
+  ): Promise<number[]> {
+    const logits = await this.logits(
+      pairs.map(({ prompt, completion }) => prompt + completion),
+      options,
+    );
+    return logits.map((row) => row[1]!);
+  }
+
+  /** Refuses token ids that the model cannot take; `where` names the input. */
+  check(sequence: readonly number[], where: string): void {
+    const { vocabSize, positionBiasedInput, maxPositionEmbeddings } = this.config;
+    const positions = positionBiasedInput ? maxPositionEmbeddings : Infinity;
+    checkSequence(sequence, { vocabSize, maxPositionEmbeddings: positions }, { room: 0, where });
+  }
+
+  async dispose(): Promise<void> {
+    await this.classifier.dispose();
+  }
+}
+
+/** P("humorous") of a row of logits. */
+export const humorousProbability = (logits: readonly number[]): number => 1 / (1 + Math.exp(logits[0]! - logits[1]!));
+
+/** The length, in tokens, that texts are cut to: what the tokenizer was told, within what the model has positions for. */
+export function textLimit(config: DebertaV2Config, told = Infinity): number {
+  const { positionBiasedInput, maxPositionEmbeddings } = config;
+  return told < Infinity && !positionBiasedInput ? told : Math.min(told, maxPositionEmbeddings);
+}
+
+function classifierConfig({ config, dir }: ModelFolder): DebertaV2Config {
+  if (config.modelType !== 'deberta-v2' || config.architecture !== 'DebertaV2ForSequenceClassification') {
+    throw new UserError({
+      code: 'model.not-classifier',
+      message: `This is a ${config.architecture}, not a reward model.`,
+      where: dir,
+      fix: 'Give a DebertaV2ForSequenceClassification, such as `duanzi rm` leaves in model/.',
+    });
+  }
+  requireTwoLabels(config, dir);
+  return config;
+}
+
+/** Refuses a classifier that does not tell exactly two labels apart. */
+export function requireTwoLabels({ labels }: DebertaV2Config, where: string): void {
+  if (labels.length === REWARD_LABELS.length) return;
+  throw new UserError({
+    code: 'model.labels',
+    message: `The classifier has ${labels.length} label${labels.length === 1 ? '' : 's'} (${labels.join(', ')}), where a reward model has two: 0 for not humorous, 1 for humorous.`,
+    where,
+    fix: 'Give a classifier of two labels, or an encoder without a head.',
+  });
+}
