@@ -1,16 +1,12 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { openAdapter } from '../../src/checkpoints/adapter.js';
-import { loadTensors } from '../../src/checkpoints/model-folder.js';
-import { loraOf, openPolicy } from '../../src/generation/policy.js';
 import { learningRate } from '../../src/optim/schedules.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
 import { collate, type SampleBatch } from '../../src/text/collate.js';
-import { causalGraph } from '../../src/training/language.js';
-import { Learner } from '../../src/training/learner.js';
 import { scheduleOf } from '../../src/training/schedule.js';
-import { excess, golden, goldenJson, goldenTensors, take } from '../support/golden.js';
+import { goldenLearner } from '../support/golden-learner.js';
+import { excess, goldenJson, goldenTensors, take } from '../support/golden.js';
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
@@ -59,22 +55,6 @@ async function recordedBatches(name: string): Promise<SampleBatch[]> {
   });
 }
 
-async function learnerOf(name: string) {
-  const policy = await openPolicy(golden('qwen3/model'));
-  const start = await openAdapter(golden(`sft/${name}/initial_adapter`));
-  const lora = loraOf(start);
-  const { graph, loss, context } = causalGraph(policy.config, { lora, statistics: true });
-  const { weight_decay: weightDecay, max_grad_norm: maxGradNorm } = recordOf(name).args;
-  return Learner.create(runtime, {
-    graph,
-    loss,
-    trainable: context.loraWeights,
-    initial: await loadTensors(start.weights, start.weights.keys()),
-    frozen: policy.folder.weights,
-    adamw: { weightDecay, maxGradNorm },
-  });
-}
-
 describe.each(['batch4', 'accum2', 'full_sequence'])('sft %s', (name) => {
   it('collates the recorded batches from the recorded rows', async () => {
     const { args, columns } = recordOf(name);
@@ -92,7 +72,10 @@ describe.each(['batch4', 'accum2', 'full_sequence'])('sft %s', (name) => {
   it('logs and learns what is recorded, step by step', async () => {
     const { args, log } = recordOf(name);
     const batches = await recordedBatches(name);
-    const learner = await learnerOf(name);
+    const learner = await goldenLearner(runtime, `sft/${name}/initial_adapter`, {
+      weightDecay: args.weight_decay,
+      maxGradNorm: args.max_grad_norm,
+    });
     const schedule = scheduleOf(
       {
         schedule: args.lr_scheduler_type,
