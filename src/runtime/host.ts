@@ -44,10 +44,10 @@ export class WorkerHost {
     if (this.#failure !== undefined) throw this.#failure;
     const id = this.#nextId++;
     const envelope: Envelope = { id, request };
-    this.#worker.ref();
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
       this.#worker.postMessage(envelope, transfer);
+      this.#pending.set(id, { resolve, reject });
+      this.#worker.ref();
     });
   }
 

@@ -14,7 +14,7 @@ export class DeviceTensor {
   constructor(
     readonly dtype: DType,
     readonly shape: readonly number[],
-    readonly handle: number,
+    private readonly handle: number,
     private readonly host: WorkerHost,
   ) {}
 
@@ -28,7 +28,13 @@ export class DeviceTensor {
     if (tensor.dtype !== this.dtype || tensor.shape.join() !== this.shape.join()) {
       throw new RangeError(`${describe(tensor)} cannot replace ${describe(this)}`);
     }
-    await this.host.call({ kind: 'set', handle: this.handle, tensor });
+    await this.host.call({ kind: 'set', handle: this.handle, tensor: sendable(tensor) });
+  }
+
+  /** Its handle there; throws RangeError when it lives in another runtime, where handles mean other tensors. */
+  handleIn(host: WorkerHost): number {
+    if (host !== this.host) throw new RangeError(`${describe(this)} lives in another runtime`);
+    return this.handle;
   }
 
   get bytes(): number {
@@ -41,6 +47,13 @@ export class DeviceTensor {
 }
 
 const describe = (type: TensorType): string => `${type.dtype}${formatShape(type.shape)}`;
+
+/** A tensor whose data fill its shape and own their buffer: a view would be sent with all that it is a view of. */
+function sendable(tensor: Tensor): Tensor {
+  const { data, shape } = tensor;
+  if (data.length !== elementCount(shape)) throw new RangeError(`${describe(tensor)} holds ${data.length} elements`);
+  return data.byteLength === data.buffer.byteLength ? tensor : { ...tensor, data: data.slice() };
+}
 
 type Feed = Tensor | DeviceTensor;
 
@@ -63,25 +76,31 @@ export class Program {
     feeds: Readonly<Record<string, Feed>>,
     into: Readonly<Record<string, DeviceTensor>> = {},
   ): Promise<Record<string, Tensor>> {
-    const symbols = new Map<string, number>();
-    const operands: Record<string, Operand> = {};
+    const symbols: Sizes = new Map();
     for (const [name, type] of this.inputs) {
       const feed = feeds[name];
       if (feed === undefined) throw new RangeError(`the feed '${name}' ${describe(type)} is missing`);
-      bindSymbols(type, feed, symbols);
-      operands[name] = feed instanceof DeviceTensor ? { handle: feed.handle } : { tensor: feed };
+      bindSymbols(`the feed '${name}'`, type, feed, symbols);
     }
     const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
     if (unknown !== undefined) throw new RangeError(`the graph has no input named '${unknown}'`);
-    for (const [name, type] of this.inputs) requireFit(`the feed '${name}'`, type, feeds[name]!, symbols);
+    const operands: Record<string, Operand> = {};
+    for (const [name, type] of this.inputs) {
+      const feed = feeds[name]!;
+      requireFit(`the feed '${name}'`, type, feed, symbols);
+      operands[name] = feed instanceof DeviceTensor ? { handle: feed.handleIn(this.host) } : { tensor: sendable(feed) };
+    }
     const targets: Record<string, number> = {};
     for (const [name, target] of Object.entries(into)) {
       const type = this.outputs.get(name);
       if (type === undefined) throw new RangeError(`the graph has no output named '${name}'`);
       requireFit(`the output '${name}'`, type, target, symbols);
-      targets[name] = target.handle;
+      targets[name] = target.handleIn(this.host);
     }
-    const fetch = [...this.outputs.keys()].filter((name) => !(name in targets));
+    if (new Set(Object.values(targets)).size !== Object.keys(targets).length) {
+      throw new RangeError(`two of the outputs ${Object.keys(targets).join(', ')} are written into one tensor`);
+    }
+    const fetch = [...this.outputs.keys()].filter((name) => !Object.hasOwn(targets, name));
     return this.host.call({ kind: 'run', session: this.session, feeds: operands, into: targets, fetch });
   }
 
@@ -90,24 +109,27 @@ export class Program {
   }
 }
 
+type Sizes = Map<string, number>;
+
 /** Learns from a feed the values of the symbols that are dimensions of it; the first feed that has one decides. */
-function bindSymbols(type: TensorType, feed: TensorType, symbols: Map<string, number>): void {
+function bindSymbols(what: string, type: TensorType, feed: Feed, symbols: Sizes): void {
+  if (feed.shape.length !== type.shape.length) throw misfit(what, type, feed, symbols);
   for (const [axis, dim] of type.shape.entries()) {
-    if (typeof dim === 'string' && /^\w+$/.test(dim) && !symbols.has(dim)) {
-      const size = feed.shape[axis];
-      if (typeof size === 'number') symbols.set(dim, size);
-    }
+    if (typeof dim === 'string' && /^\w+$/.test(dim) && !symbols.has(dim)) symbols.set(dim, feed.shape[axis]!);
   }
 }
 
-function requireFit(what: string, type: TensorType, given: TensorType, symbols: ReadonlyMap<string, number>): void {
+function requireFit(what: string, type: TensorType, given: TensorType, symbols: Sizes): void {
   const fits =
     given.dtype === type.dtype &&
     given.shape.length === type.shape.length &&
     type.shape.every((dim, axis) => evaluateDim(dim, symbols) === given.shape[axis]);
-  if (fits) return;
+  if (!fits) throw misfit(what, type, given, symbols);
+}
+
+function misfit(what: string, type: TensorType, given: TensorType, symbols: Sizes): RangeError {
   const bound = [...symbols].map(([symbol, size]) => `${symbol}=${size}`).join(', ');
-  throw new RangeError(
+  return new RangeError(
     `${what} must be ${describe(type)}${bound === '' ? '' : ` with ${bound}`}, got ${describe(given)}`,
   );
 }
@@ -146,7 +168,7 @@ export class Runtime {
 
   /** Copies a tensor to where computation happens. */
   async upload(tensor: Tensor): Promise<DeviceTensor> {
-    const handle = await this.#host.call({ kind: 'put', tensor });
+    const handle = await this.#host.call({ kind: 'put', tensor: sendable(tensor) });
     return new DeviceTensor(tensor.dtype, tensor.shape, handle, this.#host);
   }
 
