@@ -21,7 +21,7 @@ const Stage = z.object({
   charts: z.array(Chart).default([]),
 });
 
-const Interval = z.object({
+export const Interval = z.object({
   estimate: z.number(),
   low: z.number(),
   high: z.number(),
@@ -31,7 +31,7 @@ const Interval = z.object({
 
 const Count = z.number().int().nonnegative();
 
-const Classification = z.object({
+export const Classification = z.object({
   rows: Count,
   accuracy: share,
   precision: share,
@@ -56,7 +56,7 @@ const Classification = z.object({
   ),
 });
 
-const RewardModel = z.object({
+export const RewardModel = z.object({
   /** Where the figures come from, for example `validation`. */
   evaluatedOn: z.string(),
   metrics: Classification,
