@@ -12,7 +12,14 @@ export class UserError extends Error {
   /** 2: the input is wrong. 3: the machine lacks something. */
   readonly exitCode: 2 | 3;
 
-  constructor(details: { code: string; message: string; where?: string; fix?: string; exitCode?: 2 | 3; cause?: unknown }) {
+  constructor(details: {
+    code: string;
+    message: string;
+    where?: string;
+    fix?: string;
+    exitCode?: 2 | 3;
+    cause?: unknown;
+  }) {
     super(details.message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = 'UserError';
     this.code = details.code;
@@ -23,6 +30,12 @@ export class UserError extends Error {
 }
 
 /** An error of the machine (memory, disk, device) rather than of the input: exit code 3. */
-export function machineError(details: { code: string; message: string; where?: string; fix?: string; cause?: unknown }): UserError {
+export function machineError(details: {
+  code: string;
+  message: string;
+  where?: string;
+  fix?: string;
+  cause?: unknown;
+}): UserError {
   return new UserError({ ...details, exitCode: 3 });
 }

@@ -1,4 +1,3 @@
-import type { Dim } from '../graph/dim.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { add, div, minimum, mul, reduceSum, sqrt, sub } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -51,7 +50,7 @@ export function adamwGraph(parameters: readonly OptimizedParameter[], settings: 
   const scalar = (name: keyof StepScalars): Value => graph.input(name, 'float32', []);
   const [stepSize, correction, keep] = [scalar('step_size'), scalar('correction'), scalar('keep')];
   const feed = (kind: string, { name, shape }: OptimizedParameter): Value =>
-    graph.input(`${kind}/${name}`, 'float32', shape as readonly Dim[]);
+    graph.input(`${kind}/${name}`, 'float32', shape);
 
   const gradients = parameters.map((parameter) => feed('gradient', parameter));
   const norm = sqrt(gradients.map((gradient) => reduceSum(mul(gradient, gradient))).reduce(add));

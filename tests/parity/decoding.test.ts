@@ -27,9 +27,8 @@ const lora = {
 
 async function adapter(): Promise<Record<string, Tensor>> {
   const { tensors } = await readHeader(golden('lora/adapter/adapter_model.safetensors'));
-  return Object.fromEntries(
-    await Promise.all([...tensors.values()].map(async (info) => [info.name, await readFloats(info)])),
-  );
+  const named = [...tensors.values()].map(async (info) => [info.name, await readFloats(info)] as const);
+  return Object.fromEntries(await Promise.all(named));
 }
 
 const greedy = (maxNewTokens: number, batchSize: number): DecodeOptions => ({

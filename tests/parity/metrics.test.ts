@@ -117,7 +117,7 @@ function read(name: string): unknown {
 
 function close<K extends string>(
   got: Record<K, number | null>,
-  expected: Record<K, number | null>,
+  expected: Record<NoInfer<K>, number | null>,
   tolerance: number,
 ): void {
   for (const key of Object.keys(got) as K[]) {
