@@ -1,23 +1,21 @@
-import { generate, plain, score, stage } from './entries.js';
+import { classify, generate, pipeline, plain, report, score, stage } from './entries.js';
 import type { Entry } from './entry.js';
 
 /**
- * Every command there is; `--help` shows these, in this order, and no others.
- *
- * A command appears here when its module does, with one line and its kind imported from `entries.js`:
- *
- *     pipeline('Run a whole recipe.', async () => (await import('../pipeline.js')).runPipeline),
- *     stage('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
- *     stage('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
- *     classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),
- *     stage('evaluate', 'Measure a model.', async () => (await import('../stages/evaluate.js')).evaluate),
- *     report('Report on a run.', async () => (await import('../evaluation/report.js')).report),
+ * Every command there is; `--help` shows these, in this order, and no others. A new one is one line here and its kind
+ * imported from `entries.js`; nothing of it is loaded before it is called.
  */
 export const ENTRIES: readonly Entry[] = [
+  pipeline('Run a whole recipe.', async () => (await import('../pipeline.js')).runPipeline),
   stage('pretrain', 'Make a base model.', async () => (await import('../stages/pretrain.js')).pretrain),
   stage('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
+  stage('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
+  stage('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
   generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
   score('Log-probabilities of completions.', async () => (await import('../stages/score.js')).score),
+  classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),
+  stage('evaluate', 'Measure a model.', async () => (await import('../stages/evaluate.js')).evaluate),
+  report('Report on a run.', async () => (await import('../evaluation/run-report.js')).writeRunReport),
   plain('data check', 'Describe the data and its faults.', async () => (await import('./data/check.js')).setup),
   plain('data pull', 'Fetch the published data.', async () => (await import('./data/pull.js')).setup),
   plain('data split', 'Write the one split as files.', async () => (await import('./data/split.js')).setup),

@@ -85,13 +85,7 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
       policy,
       decoder: await Decoder.create(runtime, adapted),
       scorer: await Scorer.create(runtime, adapted),
-      reward: async (items) => {
-        const logits = await rewardModel.logits(
-          items.map(({ prompt, completion }) => prompt + completion),
-          { batchSize: section.batchSize },
-        );
-        return logits.map((row) => row[1]!);
-      },
+      reward: (items) => rewardModel.score(items, { batchSize: section.batchSize }),
       adapter: learner.weights,
       reference,
     };

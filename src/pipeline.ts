@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { RunConfig } from './config/stages.js';
+import { UserError } from './errors.js';
+import { writeRunReport } from './evaluation/run-report.js';
+import type { StageContext } from './runs/events.js';
+import { changedKeys, readManifest } from './runs/manifest.js';
+import { evaluateModels, type Candidate } from './stages/evaluate.js';
+import { grpo } from './stages/grpo.js';
+import { rm } from './stages/rm.js';
+import { sft } from './stages/sft.js';
+
+/**
+ * The whole pipeline: SFT → reward model → GRPO → texts of all three models on unseen prompts → report. A finished stage
+ * is not repeated, one that was interrupted is resumed.
+ *
+ * @returns the folder that holds `sft/`, `rm/`, `grpo/`, `evaluation/` and the report
+ */
+export async function runPipeline(config: RunConfig, context: StageContext): Promise<string> {
+  const { models, out, seed, device, threads, data } = config;
+  const folder = (name: string): string => path.join(out, name);
+  await refuseForeign(out);
+
+  /** Runs a stage in its folder, unless it is finished there. */
+  const once = async <Config extends object>(
+    name: string,
+    settings: Config,
+    stage: (config: Config & Common, context: StageContext) => Promise<string>,
+  ): Promise<void> => {
+    const before = await readManifest(folder(name));
+    const whole = { ...settings, seed, device, threads, data, out: folder(name), resume: before !== undefined };
+    if (before === undefined || before.finishedAt === null) await stage(whole, context);
+    else warnFinished(folder(name), changedKeys(before.config, { ...whole, resume: before.config['resume'] }), context);
+  };
+  type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume'>;
+
+  const adapter = path.join(folder('sft'), 'adapter');
+  const reward = path.join(folder('rm'), 'model');
+  const candidates: Candidate[] = [
+    { name: 'base', model: models.policy },
+    { name: 'SFT', model: models.policy, adapter },
+    { name: 'GRPO', model: path.join(folder('grpo'), 'policy'), adapter: path.join(folder('grpo'), 'adapter') },
+  ];
+  await once('sft', { model: models.policy, lora: config.lora, sft: config.sft }, sft);
+  await once('rm', { model: models.reward, rm: config.rm }, rm);
+  await once('grpo', { model: models.policy, adapter, rm: reward, lora: config.lora, grpo: config.grpo }, grpo);
+  await once(
+    'evaluation',
+    { candidates, rm: reward, generate: config.generate, evaluate: config.evaluate },
+    evaluateModels,
+  );
+  await writeRunReport(out);
+  return out;
+}
+
+const OWN_NAMES: ReadonlySet<string> = new Set(['sft', 'rm', 'grpo', 'evaluation', 'report.md', 'report.html']);
+
+/** A pipeline goes on in its own folder and starts in an empty one; anything else stays untouched. */
+async function refuseForeign(out: string): Promise<void> {
+  const names = existsSync(out) ? await readdir(out) : [];
+  const foreign = names.filter((name) => !OWN_NAMES.has(name) && !name.startsWith('.'));
+  if (foreign.length === 0) return;
+  throw new UserError({
+    code: 'run.not-empty',
+    message: `The output folder holds something that is not of a run: ${foreign.slice(0, 3).join(', ')}.`,
+    where: out,
+    fix: 'Choose another --out.',
+  });
+}
+
+function warnFinished(folder: string, changed: readonly string[], context: StageContext): void {
+  const note = changed.length === 0 ? '' : ` Its settings were others, and stay: ${changed.join(', ')}.`;
+  context.onEvent({
+    type: 'warning',
+    code: 'run.finished',
+    message: `${folder} is finished and is not repeated.${note}`,
+  });
+}
