@@ -1,17 +1,20 @@
 import type { GenerateInput, GenerateOutput } from '../config/records.js';
 import type { GenerateConfig } from '../config/stages.js';
 import { promptOf } from '../data/templates.js';
+import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder, type Completion } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { stream } from '../random.js';
+import { RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
 import { Runtime } from '../runtime/runtime.js';
 
 /**
  * Texts of a model, one for each input and in their order. Every text has a random stream of its own, (seed, input,
- * candidate), so that what is written does not depend on the batch size or on the other inputs.
+ * candidate), so that what is written does not depend on the batch size or on the other inputs. With a reward model each
+ * text gets its reward, and of several candidates the one with the highest is given.
  *
  * All inputs are checked before anything is written.
  *
@@ -27,6 +30,7 @@ export async function* generate(
   const prompts = inputs.map((input, i) => readPrompt(input, policy, config, `input ${i + 1}`));
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
+    const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);
     const decoder = await Decoder.create(runtime, policy.model);
     const adapter = await uploadAdapter(runtime, policy);
     const { bestOf } = section;
@@ -53,7 +57,9 @@ export async function* generate(
         },
       );
       tokensBefore += completions.reduce((sum, { ids }) => sum + ids.length, 0);
-      for (const [at, completion] of completions.entries()) yield outputOf(batch[at]!, completion, policy);
+      const candidates = completions.map((completion, at) => outputOf(batch[at]!, completion, policy));
+      const judged = judge === undefined ? candidates : await judge(candidates);
+      for (let at = 0; at < judged.length; at += bestOf) yield bestRewarded(judged.slice(at, at + bestOf));
     }
   } finally {
     await runtime.close();
@@ -94,3 +100,31 @@ function outputOf({ text }: Prompt, { ids, finishReason }: Completion, { tokeniz
   if (text === undefined || tokenizer === undefined) return written;
   return { prompt: text, completion: tokenizer.decode(ids, { skipSpecialTokens: true }), ...written };
 }
+
+type Judge = (outputs: readonly GenerateOutput[]) => Promise<GenerateOutput[]>;
+
+const REWARDED_AT_ONCE = 16;
+
+/** A reward model as what adds the reward to texts. */
+async function openJudge(runtime: Runtime, dir: string, policy: Policy): Promise<Judge> {
+  const rewardModel = await RewardModel.open(runtime, dir);
+  const without =
+    policy.tokenizer === undefined ? policy.folder.dir : rewardModel.tokenizer === undefined ? dir : undefined;
+  if (without !== undefined) {
+    throw new UserError({
+      code: 'tokenizer.missing-file',
+      message: 'The reward model reads texts, but the folder has no tokenizer.',
+      where: without,
+      fix: 'Add tokenizer.json and tokenizer_config.json to it, or leave the reward model out.',
+    });
+  }
+  return async (outputs) => {
+    const pairs = outputs.map(({ prompt = '', completion = '' }) => ({ prompt, completion }));
+    const rewards = await rewardModel.score(pairs, { batchSize: REWARDED_AT_ONCE });
+    return outputs.map((output, i) => ({ ...output, reward: rewards[i]! }));
+  };
+}
+
+/** The first of those with the highest reward. */
+const bestRewarded = (candidates: readonly GenerateOutput[]): GenerateOutput =>
+  candidates.reduce((best, each) => ((each.reward ?? -Infinity) > (best.reward ?? -Infinity) ? each : best));
