@@ -33,13 +33,12 @@ export function reliabilityBins(outcomes: ArrayLike<number>, scores: ArrayLike<n
 /** Expected calibration error (Naeini et al. 2015): sum over bins of (share of rows) × |mean score − share of outcome 1|. */
 export function expectedCalibrationError(bins: readonly ReliabilityBin[]): number {
   const rows = bins.reduce((sum, bin) => sum + bin.count, 0);
-  return bins.reduce(
-    (sum, bin) =>
-      bin.meanScore === null || bin.fractionPositive === null
-        ? sum
-        : sum + (bin.count / rows) * Math.abs(bin.meanScore - bin.fractionPositive),
+  const gaps = bins.reduce(
+    (sum, { count, meanScore, fractionPositive }) =>
+      meanScore === null || fractionPositive === null ? sum : sum + count * Math.abs(meanScore - fractionPositive),
     0,
   );
+  return rows === 0 ? 0 : gaps / rows;
 }
 
 function binOf(score: number, bins: number): number {

@@ -47,9 +47,10 @@ export function averagePrecision(labels: ArrayLike<number>, scores: ArrayLike<nu
     const groupHits = group.filter((row) => labels[row] === 1).length;
     seen += group.length;
     hits += groupHits;
-    sum += (groupHits / positives) * (hits / seen);
+    sum += groupHits * (hits / seen);
   }
-  return sum;
+  // Divided once, so that a perfect ranking gives 1 and not a little more.
+  return sum / positives;
 }
 
 /** Row numbers grouped by equal score, the highest score first. */

@@ -19,6 +19,7 @@ const SUMMARIES: Readonly<Record<string, string>> = {
   pretrain: 'A base model from scratch, all parameters learning.',
   sft: 'Supervised fine-tuning: a low-rank adapter learns to continue a prompt with a joke and to end it.',
   rm: 'The reward model: a classifier learns to tell humorous texts from others.',
+  evaluate: 'Texts to unseen prompts, rewarded by the reward model.',
   grpo: 'Group relative policy optimisation: a new adapter learns from the reward model, held back by a KL to the SFT model.',
 };
 
@@ -43,7 +44,7 @@ export async function writeRunReport(out: string): Promise<string> {
   const stages: { folder: string; manifest: Manifest }[] = [];
   for (const folder of folders) {
     const manifest = await readManifest(folder);
-    if (manifest !== undefined && manifest.stage !== 'evaluate') stages.push({ folder, manifest });
+    if (manifest !== undefined) stages.push({ folder, manifest });
   }
   if (stages.length === 0) {
     throw new UserError({
@@ -53,7 +54,7 @@ export async function writeRunReport(out: string): Promise<string> {
       fix: 'Give the folder that --out named.',
     });
   }
-  const evaluation = path.join(out, 'evaluation');
+  const evaluation = stages[0]!.manifest.stage === 'evaluate' ? out : path.join(out, 'evaluation');
   const comparison = await readOptional(path.join(evaluation, 'evaluation.json'), comparisonSchema);
   const texts = existsSync(path.join(evaluation, 'texts.jsonl')) ? readTexts(path.join(evaluation, 'texts.jsonl')) : [];
   const rewardModel = await readRewardModel(stages.find(({ manifest }) => manifest.stage === 'rm')?.folder);

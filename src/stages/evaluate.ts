@@ -3,6 +3,7 @@ import { completionOf, type Row } from '../data/row.js';
 import { placesOf, promptsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { compareModels, type Comparison, type TextRecord } from '../evaluation/compare.js';
+import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
@@ -54,6 +55,7 @@ export async function evaluateModels(config: EvaluationConfig, context: StageCon
       training: rows.train.map(completionOf),
     });
     await writeFileAtomic(run.file('evaluation.json'), `${JSON.stringify(comparison, null, 1)}\n`);
+    await writeRunReport(run.path);
     await run.finish();
     return run.path;
   } finally {

@@ -6,6 +6,7 @@ import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
+import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
 import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
@@ -30,6 +31,10 @@ import { rollOut, samplesSchema, type Rollout, type RolloutPrompt, type RolloutT
 
 /** Where the policy that GRPO starts from stands in the run folder, when an adapter was merged into it. */
 const POLICY = 'policy';
+
+/** Completions of each held-out prompt, and how many of them are shown. */
+const EVAL_SAMPLES = 2;
+const SHOWN_SAMPLES = 2;
 
 /**
  * Group relative policy optimisation (Shao et al., 2024, https://arxiv.org/abs/2402.03300) of a new LoRA adapter: the
@@ -147,8 +152,12 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
       },
       evaluate: async (step) => {
         if (heldOut.length === 0) return {};
-        const rollout = await rollOut(heldOut, -1, tools, { ...config, grpo: { ...section, numGenerations: 2 } });
-        for (const { template, prompt, completion, reward } of rollout.records.slice(0, 2)) {
+        const rollout = await rollOut(heldOut, -1, tools, {
+          ...config,
+          grpo: { ...section, numGenerations: EVAL_SAMPLES },
+        });
+        const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
+        for (const { template, prompt, completion, reward } of shown) {
           run.emit({ type: 'sample', step, label: template, prompt, completion, reward });
         }
         const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
@@ -164,6 +173,7 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
     await writeFolderAtomic(run.file('adapter'), (folder) =>
       writeAdapter(folder, { config: adapterConfig, tensors: weights }),
     );
+    await writeRunReport(run.path);
     await run.finish();
     return run.path;
 

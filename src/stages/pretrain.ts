@@ -9,6 +9,7 @@ import type { Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import type { Qwen3Config } from '../models/config/qwen3.js';
+import { writeRunReport } from '../evaluation/run-report.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -135,6 +136,7 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
         ...generationConfig(modelConfig),
       }),
     );
+    await writeRunReport(run.path);
     await run.finish();
     return run.path;
   } finally {

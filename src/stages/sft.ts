@@ -5,6 +5,7 @@ import { loadTensors } from '../checkpoints/model-folder.js';
 import type { SftConfig } from '../config/stages.js';
 import { completionOf, placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
+import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
 import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
@@ -115,6 +116,7 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
     await writeFolderAtomic(run.file('adapter'), (folder) =>
       writeAdapter(folder, { config: start.config, tensors: weights }),
     );
+    await writeRunReport(run.path);
     await run.finish();
     return run.path;
   } finally {
