@@ -1,6 +1,8 @@
 import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
+import { formatShape } from '../graph/dim.js';
 import type { Graph } from '../graph/graph.js';
+import { elementCount } from '../graph/tensor.js';
 import type { BoundTensor } from '../onnx/emit.js';
 
 /** A tensor's bytes in a file, little-endian and row-major, as `.safetensors` holds them. */
@@ -13,17 +15,21 @@ export interface StoredTensor {
   readonly shape: readonly number[];
 }
 
-const dtypes = new Map<string, BoundTensor['dtype']>([
-  ['F32', 'float32'],
-  ['F16', 'float16'],
-  ['BF16', 'bfloat16'],
+const formats = new Map<string, { readonly dtype: BoundTensor['dtype']; readonly bytes: number }>([
+  ['F32', { dtype: 'float32', bytes: 4 }],
+  ['F16', { dtype: 'float16', bytes: 2 }],
+  ['BF16', { dtype: 'bfloat16', bytes: 2 }],
 ]);
+
+/** Tensors of at most so many bytes are put into the model, whatever their rank. */
+const smallBytes = 4096;
 
 /**
  * Where the runtime finds the parameters that have a file. It refuses absolute locations and `../`, and resolves
  * relative ones from the working directory when the model comes as bytes, so all are named from the root of the file
- * system, after following symbolic links (the hub's cache consists of them). Vectors (biases, norm weights) are read here
- * and put into the model: the runtime's fusions look at them before it knows where external data is.
+ * system, after following symbolic links (the hub's cache consists of them). Vectors (biases, norm weights) and
+ * small tensors are read here and put into the model: the runtime's fusions and its inference of shapes look at them
+ * before it knows where external data is.
  */
 export async function bindWeights(
   graph: Graph,
@@ -46,11 +52,17 @@ export async function bindWeights(
     if (root !== itsRoot) throw new Error(`weights lie on two drives, ${root} and ${itsRoot}: put them on one`);
     const location = path.relative(root, file);
     const { offset, length, shape } = stored;
-    const dtype = dtypes.get(stored.dtype);
-    if (dtype === undefined)
-      throw new RangeError(`'${name}' is stored as ${stored.dtype}, not as one of ${[...dtypes.keys()].join(', ')}`);
-    const data = shape.length < 2 ? await readRange(file, offset, length) : { location, offset, length };
-    bound.set(name, { data, dtype, shape });
+    const format = formats.get(stored.dtype);
+    if (format === undefined)
+      throw new RangeError(`'${name}' is stored as ${stored.dtype}, not as one of ${[...formats.keys()].join(', ')}`);
+    const needed = elementCount(shape) * format.bytes;
+    if (length !== needed) {
+      const type = `${stored.dtype}${formatShape(shape)}`;
+      throw new RangeError(`'${name}' takes ${needed} bytes as ${type}, but its file holds ${length}`);
+    }
+    const isInline = shape.length < 2 || length <= smallBytes;
+    const data = isInline ? await readRange(file, offset, length) : { location, offset, length };
+    bound.set(name, { data, dtype: format.dtype, shape });
   }
   return { bound, root };
 }
