@@ -1,37 +1,54 @@
 import { Worker } from 'node:worker_threads';
-import type { Answer, Envelope, Replies, Request } from './protocol.js';
+import { Gate } from './gate.js';
+import type { Answer, Envelope, Replies, Request, WorkerData } from './protocol.js';
 
 /**
  * From sources (tests, development) the worker loads TypeScript through tsx, which needs a start of its own in a worker.
  * Its address is found here: a name would be looked up from the working directory.
  */
-function startWorker(): Worker {
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url));
+function startWorker(workerData: WorkerData): Worker {
+  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url), { workerData });
   const tsx = JSON.stringify(import.meta.resolve('tsx/esm/api'));
   const entry = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
-  return new Worker(`import(${tsx}).then((tsx) => { tsx.register(); return import(${entry}); })`, { eval: true });
+  return new Worker(`import(${tsx}).then((tsx) => { tsx.register(); return import(${entry}); })`, {
+    eval: true,
+    workerData,
+  });
 }
+
+const CLOSED = 'the runtime was closed';
 
 /** The calling side of the worker: requests in order, each answered by a promise. */
 export class WorkerHost {
-  readonly #worker = startWorker();
+  readonly #gate = new Gate();
+  readonly #worker = startWorker({ gate: this.#gate.memory });
   readonly #pending = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 0;
   #failure: Error | undefined;
+  readonly #exited: Promise<void>;
 
   constructor() {
+    const finish = (): void => {
+      this.#gate.shut();
+      this.#gate.wait();
+    };
+    process.once('exit', finish);
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        process.off('exit', finish);
+        this.#fail(new Error(CLOSED));
+        resolve();
+      });
+    });
     this.#worker.on('message', (answer: Answer) => {
       const call = this.#pending.get(answer.id);
       this.#pending.delete(answer.id);
-      if (this.#pending.size === 0) this.#worker.unref();
+      if (this.#pending.size === 0 && this.#failure === undefined) this.#worker.unref();
       if (answer.ok) call?.resolve(answer.value);
       else call?.reject(new Error(answer.message));
     });
     this.#worker.on('error', (error) => {
       this.#fail(error instanceof Error ? error : new Error(String(error)));
-    });
-    this.#worker.on('exit', () => {
-      this.#fail(new Error('the runtime was closed'));
     });
     // An idle runtime must not keep the process alive.
     this.#worker.unref();
@@ -51,8 +68,13 @@ export class WorkerHost {
     });
   }
 
+  /** Rejects all that is pending at once; done when the worker has ended, which it does after the request at hand. */
   async close(): Promise<void> {
-    await this.#worker.terminate();
+    this.#fail(new Error(CLOSED));
+    this.#gate.shut();
+    this.#worker.ref();
+    this.#worker.postMessage({ id: this.#nextId++, request: { kind: 'close' } } satisfies Envelope);
+    await this.#exited;
   }
 
   #fail(error: Error): void {

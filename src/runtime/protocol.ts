@@ -25,7 +25,8 @@ export type Request =
   | { readonly kind: 'allocate'; readonly dtype: DType; readonly shape: readonly number[] }
   | { readonly kind: 'get'; readonly handle: number }
   | { readonly kind: 'set'; readonly handle: number; readonly tensor: Tensor }
-  | { readonly kind: 'free'; readonly handle: number };
+  | { readonly kind: 'free'; readonly handle: number }
+  | { readonly kind: 'close' };
 
 export interface Replies {
   create: number;
@@ -36,6 +37,13 @@ export interface Replies {
   get: Tensor;
   set: undefined;
   free: undefined;
+  close: undefined;
+}
+
+/** What the worker is started with. */
+export interface WorkerData {
+  /** The memory of the gate that it enters for each request. */
+  readonly gate: SharedArrayBuffer;
 }
 
 export type Envelope = { readonly id: number; readonly request: Request };

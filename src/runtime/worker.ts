@@ -1,12 +1,15 @@
 /** The thread that computes: `session.run()` blocks whoever calls it, so sessions and buffers live here. */
 import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { zeros, type DType, type Tensor } from '../graph/tensor.js';
-import type { Answer, Envelope, Operand, Replies, Request, SessionSettings } from './protocol.js';
+import { Gate } from './gate.js';
+import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
-env.logLevel = 'error';
+const gate = new Gate((workerData as WorkerData).gate);
+// What fails comes back as an error: nothing is to be written past the command line's own output.
+env.logLevel = 'fatal';
 
 const sessions = new Map<number, InferenceSession>();
 const buffers = new Map<number, { tensor: Tensor; ort: OrtTensor }>();
@@ -42,7 +45,7 @@ async function create(bytes: Uint8Array, { threads, device }: SessionSettings): 
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
   });
   sessions.set(++lastId, session);
   return lastId;
@@ -90,6 +93,8 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
     case 'free':
       buffers.delete(request.handle);
       return undefined;
+    case 'close':
+      return undefined;
   }
 }
 
@@ -101,11 +106,17 @@ function movable(value: unknown): ArrayBuffer[] {
 }
 
 async function reply({ id, request }: Envelope): Promise<void> {
+  if (!gate.enter()) {
+    port.close();
+    return;
+  }
   let answer: Answer;
   try {
     answer = { id, ok: true, value: await handle(request) };
   } catch (error) {
     answer = { id, ok: false, message: error instanceof Error ? error.message : String(error) };
+  } finally {
+    gate.leave();
   }
   port.postMessage(answer, answer.ok ? movable(answer.value) : []);
 }
