@@ -1,0 +1,123 @@
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { openAdapter } from '../../../src/checkpoints/adapter.js';
+import { loadTensors, openModelFolder } from '../../../src/checkpoints/model-folder.js';
+import { readFloats, readHeader } from '../../../src/checkpoints/safetensors.js';
+import { sourceOfArray, writeSafetensors } from '../../../src/checkpoints/safetensors-writer.js';
+import { loraOf } from '../../../src/generation/policy.js';
+import type { Tensor } from '../../../src/graph/tensor.js';
+import type { ModelConfig } from '../../../src/models/config/model-config.js';
+import {
+  debertaV2Classify,
+  debertaV2Hidden,
+  debertaV2MaskedLogits,
+  encoderInputs,
+} from '../../../src/models/deberta-v2.js';
+import { causalFeeds, encoderFeeds, type PaddedTokens } from '../../../src/models/feeds.js';
+import { causalInputs, qwen3Hidden, qwen3Logits } from '../../../src/models/qwen3.js';
+import { ModelContext } from '../../../src/nn/context.js';
+import { flattenRows } from '../../../src/ops/build.js';
+import { newGraph } from '../../../src/ops/registry.js';
+import { stream } from '../../../src/random.js';
+import type { Runtime } from '../../../src/runtime/runtime.js';
+import { count, find, python } from './python.js';
+
+/** What is computed: next tokens, classes, or masked tokens. */
+export type Head = 'causal' | 'classifier' | 'masked';
+
+export interface Comparison {
+  readonly check: string;
+  readonly peer: string;
+  readonly head: Head;
+  readonly model: string;
+  readonly adapter?: string;
+  /** Scratch space for what the two sides exchange. */
+  readonly folder: string;
+}
+
+/** Expects the logits of a model folder, with or without an adapter, to be theirs too, on random ids with padding. */
+export async function compareLogits(runtime: Runtime, comparison: Comparison): Promise<void> {
+  const { check, peer, head, model, adapter, folder } = comparison;
+  const { config } = await openModelFolder(model);
+  const batch = randomBatch(config.vocabSize);
+  const [batchFile, outFile] = [join(folder, 'batch.safetensors'), join(folder, 'logits.safetensors')];
+  const shape = [batch.batch, batch.length];
+  await writeSafetensors(batchFile, [
+    sourceOfArray('input_ids', 'I32', shape, Int32Array.from(batch.inputIds)),
+    sourceOfArray('attention_mask', 'I32', shape, Int32Array.from(batch.attentionMask)),
+  ]);
+
+  const loaded = await python('logits', head, model, batchFile, outFile, ...(adapter === undefined ? [] : [adapter]));
+  const modules = adapter === undefined ? 0 : (await openAdapter(adapter)).weights.size / 2;
+  expect(loaded).toEqual({ missing: [], unexpected: [], adapted: modules });
+
+  const ours = await logitsOf(runtime, head, model, batch, adapter);
+  const theirs = await readFloats((await readHeader(outFile)).tensors.get('logits')!);
+  expect(ours.length).toBe(theirs.data.length);
+  // Rows at padding mean nothing; a classifier has one row for each text.
+  const width = theirs.shape.at(-1)!;
+  const real = (row: number): boolean => head === 'classifier' || batch.attentionMask[row] === 1;
+  let [largest, compared] = [0, 0];
+  for (const [at, value] of theirs.data.entries()) {
+    if (!real(Math.floor(at / width))) continue;
+    const difference = Math.abs(value - ours[at]!);
+    largest = Number.isNaN(difference) ? Infinity : Math.max(largest, difference);
+    compared += 1;
+  }
+  find({ check, peer, compared: `${count(compared)} logits`, largest, allowed: 1e-4 });
+}
+
+/** Random ids, the rows of different length. */
+function randomBatch(vocabSize: number): PaddedTokens {
+  const lengths = [23, 1, 14, 8];
+  const [batch, length] = [lengths.length, Math.max(...lengths)];
+  const random = stream(7, 'peer batch');
+  const inputIds = new Int32Array(batch * length);
+  const attentionMask = new Int32Array(batch * length);
+  for (const [row, real] of lengths.entries()) {
+    for (let t = 0; t < real; t++) {
+      inputIds[row * length + t] = Math.floor(random.uniform() * vocabSize);
+      attentionMask[row * length + t] = 1;
+    }
+  }
+  return { inputIds, attentionMask, batch, length };
+}
+
+async function logitsOf(
+  runtime: Runtime,
+  head: Head,
+  modelDir: string,
+  batch: PaddedTokens,
+  adapterDir?: string,
+): Promise<Float32Array> {
+  const folder = await openModelFolder(modelDir);
+  const adapter = adapterDir === undefined ? undefined : await openAdapter(adapterDir);
+  const context = new ModelContext(newGraph(), adapter === undefined ? {} : { lora: loraOf(adapter) });
+  const weights = adapter === undefined ? undefined : await loadTensors(adapter.weights, adapter.weights.keys());
+  const feeds = addLogits(context, head, folder.config, batch);
+  const program = await runtime.compile(context.graph, folder.weights);
+  const { logits } = await program.run({ ...feeds, ...Object.fromEntries(weights ?? []) });
+  await program.dispose();
+  return logits!.data as Float32Array;
+}
+
+/** Adds the output `logits` to the graph; its feeds for a batch. */
+function addLogits(
+  context: ModelContext,
+  head: Head,
+  config: ModelConfig,
+  batch: PaddedTokens,
+): Record<string, Tensor> {
+  if (config.modelType === 'qwen3') {
+    const { hidden } = qwen3Hidden(context, config, causalInputs(context));
+    context.graph.output('logits', qwen3Logits(context, config, flattenRows(hidden)));
+    return causalFeeds(batch);
+  }
+  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
+  const logits =
+    head === 'masked'
+      ? debertaV2MaskedLogits(context, config, flattenRows(hidden))
+      : debertaV2Classify(context, config, hidden);
+  context.graph.output('logits', logits);
+  return encoderFeeds(config, batch);
+}
