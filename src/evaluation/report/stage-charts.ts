@@ -43,6 +43,11 @@ const plans: readonly ChartPlan[] = [
     metrics: { mean_token_accuracy: 'training', eval_mean_token_accuracy: 'validation' },
   },
   {
+    title: 'R-Drop',
+    metrics: { ce: 'cross entropy', rdrop_kl: 'KL of the two passes' },
+    note: 'The parts of the training loss, in nats: being right, and agreeing with oneself under other dropout.',
+  },
+  {
     title: 'Validation quality',
     metrics: { eval_accuracy: 'accuracy', eval_f1: 'F1', eval_roc_auc: 'ROC AUC' },
   },
