@@ -15,7 +15,7 @@ import { causalGraph } from '../../src/training/language.js';
 export const TINY: Qwen3Config = {
   modelType: 'qwen3',
   architecture: 'Qwen3ForCausalLM',
-  vocabSize: 288,
+  vocabSize: 320,
   hiddenSize: 16,
   intermediateSize: 32,
   numHiddenLayers: 2,
@@ -31,8 +31,8 @@ export const TINY: Qwen3Config = {
   attentionBias: false,
   attentionDropout: 0,
   bosTokenId: null,
-  eosTokenIds: [287],
-  padTokenId: 286,
+  eosTokenIds: [319],
+  padTokenId: 318,
   dtype: 'float32',
 };
 
@@ -42,7 +42,7 @@ const TEXTS = ['标题：猫排队买包子', '笑话：猫说今天天气真好
 export const tinyWeights = (seed = 1): Map<string, Tensor<'float32'>> =>
   initialWeights(causalGraph(TINY, {}).context.weights, TINY.initializerRange, seed);
 
-/** Writes the model with a tokenizer of its own (`</s>` is 287) into a folder. */
+/** Writes the model with a tokenizer of its own (`</s>` is 319) into a folder. */
 export async function writeTinyModel(dir: string): Promise<void> {
   await writeModelFolder(dir, { config: TINY, tensors: tinyWeights() });
   const files = trainByteLevelBpe([...TEXTS, ...TEXTS], {
