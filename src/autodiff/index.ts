@@ -1,0 +1,1 @@
+export { backward } from './backward.js';

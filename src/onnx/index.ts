@@ -1,0 +1,1 @@
+export { type BoundTensor, emit, type EmitOptions, type OnnxModel } from './emit.js';
