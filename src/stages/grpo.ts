@@ -99,7 +99,7 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
     const batches = section.completionsPerRollout / section.batchSize;
     const stepsPerRollout = batches * section.numIterations;
     if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
-    const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, 'whole');
+    const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, { whole: true });
     const stepsPerEpoch = order.stepsPerEpoch * stepsPerRollout;
     const totalSteps = Math.min(section.maxSteps ?? Infinity, Math.ceil(section.epochs * stepsPerEpoch));
     const buffer: { samples: readonly RolloutSample[]; tokensSeen: number } = { samples: [], tokensSeen: 0 };

@@ -94,7 +94,9 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
 
     const samples = texts.map((text) => objective.encode(text));
     const heldOut = documents(rows.validation).map((text) => objective.encode(text));
-    const order = new EpochOrder(samples.length, section.batchSize, config.seed);
+    const order = new EpochOrder(samples.length, section.batchSize, config.seed, {
+      lengths: samples.map(({ inputIds }) => inputIds.length),
+    });
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     run.emit({ type: 'start', stage: 'pretrain', totalSteps, out: run.path });
 

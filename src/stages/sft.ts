@@ -67,7 +67,7 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
     const decoder = await Decoder.create(runtime, { ...policy.model, lora });
 
     const perStep = section.batchSize * section.gradientAccumulationSteps;
-    const order = new EpochOrder(samples.count, perStep, config.seed);
+    const order = new EpochOrder(samples.count, perStep, config.seed, { lengths: samples.lengths });
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     let tokensSeen = 0;
     run.emit({ type: 'start', stage: 'sft', totalSteps, out: run.path });
@@ -188,6 +188,11 @@ class SampleSet {
 
   get count(): number {
     return this.#samples.length;
+  }
+
+  /** In characters, which cost no tokenising. */
+  get lengths(): number[] {
+    return this.#samples.map(({ row, prompt }) => prompt.length + completionOf(row).length);
   }
 
   batch(indices: readonly number[]): SampleBatch {
