@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +9,7 @@ export const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.u
 export const WAITING = fileURLToPath(new URL('./waiting-cli.ts', import.meta.url));
 
 export interface Finished {
+  /** As a shell reports it: 128 + the number of the signal that ended the process. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -39,6 +41,6 @@ export async function spawnCli(argv: readonly string[], options: SpawnOptions = 
     stderr += piece;
     options.onStderr?.(stderr, (signal) => child.kill(signal));
   });
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, stdout, stderr };
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return { code: signal === null ? code : 128 + constants.signals[signal], stdout, stderr };
 }
