@@ -136,7 +136,7 @@ describe('generate', () => {
     ];
     const { out } = await run(all, [entry]);
     expect(out.map((line): unknown => JSON.parse(line))[1]).toEqual({
-      prompt: '{"inputIds":[3,4]}',
+      prompt: JSON.stringify({ inputIds: [3, 4], where: `${file}:3` }),
       completion: '哈\u001b哈',
       completion_ids: [1, 2],
       finish_reason: 'stop',
@@ -173,8 +173,8 @@ describe('score and classify', () => {
     const { out } = await run(['score', '--model', '/m', '--input', file], [scoring]);
     expect(out).toEqual([JSON.stringify(output), JSON.stringify(output)]);
     expect(inputs.at(-1)).toEqual([
-      { prompt: 'a', completion: 'b' },
-      { inputIds: [1, 2], completionMask: [0, 1] },
+      { prompt: 'a', completion: 'b', where: `${file}:1` },
+      { inputIds: [1, 2], completionMask: [0, 1], where: `${file}:2` },
     ]);
 
     const classifying = classify('Classify.', () =>

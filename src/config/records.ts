@@ -2,6 +2,14 @@ import { z } from 'zod';
 
 /** What `generate`, `score` and `classify` take and give, one JSON object a line; `input_ids` on the wire is `inputIds` here. */
 
+/** Where an input was read, `file:line`, so that an error can say so. */
+interface Placed {
+  readonly where?: string;
+}
+
+/** How an error names one of several inputs. */
+export const placeOfInput = ({ where }: Placed, index: number): string => where ?? `input ${index + 1}`;
+
 const text = z.string();
 const nonEmpty = z.string().min(1);
 const ids = z.array(z.int().min(0)).min(1);
@@ -14,7 +22,7 @@ export const generateInput = z.union([
   z.object({ headline: nonEmpty }),
   z.object({ words: z.tuple([nonEmpty, nonEmpty]) }),
 ]);
-export type GenerateInput = z.output<typeof generateInput>;
+export type GenerateInput = z.output<typeof generateInput> & Placed;
 
 export const scoreInput = z.union([
   z
@@ -26,10 +34,10 @@ export const scoreInput = z.union([
     .transform((line) => ({ inputIds: line.input_ids, completionMask: line.completion_mask })),
   z.object({ prompt: text, completion: nonEmpty }),
 ]);
-export type ScoreInput = z.output<typeof scoreInput>;
+export type ScoreInput = z.output<typeof scoreInput> & Placed;
 
 export const classifyInput = z.union([givenIds, z.object({ text }), z.object({ prompt: text, completion: text })]);
-export type ClassifyInput = z.output<typeof classifyInput>;
+export type ClassifyInput = z.output<typeof classifyInput> & Placed;
 
 /** One text that was written; the text fields are absent where the model folder has no tokenizer. */
 export interface GenerateOutput {

@@ -1,4 +1,4 @@
-import type { ClassifyInput, ClassifyOutput } from '../config/records.js';
+import { placeOfInput, type ClassifyInput, type ClassifyOutput } from '../config/records.js';
 import type { ClassifyConfig } from '../config/stages.js';
 import { humorousProbability, RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
@@ -25,7 +25,7 @@ export async function* classify(
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const model = await RewardModel.open(runtime, config.model);
-    const sequences = inputs.map((input, i) => idsOf(input, model, `input ${i + 1}`));
+    const sequences = inputs.map((input, i) => idsOf(input, model, placeOfInput(input, i)));
     for (let start = 0; start < sequences.length; start += SORTED_TOGETHER) {
       const results = await model.logitsOfIds(sequences.slice(start, start + SORTED_TOGETHER), {
         batchSize: BATCH_SIZE,

@@ -1,4 +1,4 @@
-import type { GenerateInput, GenerateOutput } from '../config/records.js';
+import { placeOfInput, type GenerateInput, type GenerateOutput } from '../config/records.js';
 import type { GenerateConfig } from '../config/stages.js';
 import { promptOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
@@ -27,7 +27,7 @@ export async function* generate(
 ): AsyncGenerator<GenerateOutput> {
   const section = config.generate;
   const policy = await openPolicy(config.model, config.adapter);
-  const prompts = inputs.map((input, i) => readPrompt(input, policy, config, `input ${i + 1}`));
+  const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);

@@ -1,4 +1,4 @@
-import type { ScoreInput, ScoreOutput } from '../config/records.js';
+import { placeOfInput, type ScoreInput, type ScoreOutput } from '../config/records.js';
 import type { ScoreConfig } from '../config/stages.js';
 import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
@@ -27,7 +27,7 @@ export async function* score(
   context: StageContext,
 ): AsyncGenerator<ScoreOutput> {
   const policy = await openPolicy(config.model, config.adapter);
-  const sequences = inputs.map((input, i) => readSequence(input, policy, `input ${i + 1}`));
+  const sequences = inputs.map((input, i) => readSequence(input, policy, placeOfInput(input, i)));
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const scorer = await Scorer.create(runtime, policy.model);

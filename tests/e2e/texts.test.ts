@@ -83,7 +83,7 @@ describe('score', () => {
 
   it.each([
     [{ prompt: '猫' }, /not of a known form[\s\S]*in\.jsonl:2[\s\S]*"completion_mask"/],
-    [{ input_ids: [3, 999], completion_mask: [0, 1] }, /The token id 999 .* 320[\s\S]*input 2/],
+    [{ input_ids: [3, 999], completion_mask: [0, 1] }, /The token id 999 .* 320[\s\S]*in\.jsonl:2/],
   ])('refuses %j and says where it stands', async (line, message) => {
     await writeLines([{ input_ids: [3, 4], completion_mask: [0, 1] }, line]);
     const { code, stdout, stderr } = await spawnCli(['score', '--model', MODEL, '--input', 'in.jsonl'], { cwd });

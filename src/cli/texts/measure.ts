@@ -36,7 +36,7 @@ export function classifyCommand(classify: Measure<'classify', ClassifyInput, Cla
   return measureCommand('classify', classify, { schema: classifyInput, forms });
 }
 
-function measureCommand<Name extends 'score' | 'classify', Schema extends z.ZodType, Output>(
+function measureCommand<Name extends 'score' | 'classify', Schema extends z.ZodType<object>, Output>(
   name: Name,
   measure: Measure<Name, z.output<Schema>, Output>,
   lines: Omit<LinesOf<Schema>, 'file'>,

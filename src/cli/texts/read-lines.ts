@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { UserError } from '../../errors.js';
 
 /** A file of JSON Lines that are one of the forms of `schema`. */
-export interface LinesOf<Schema extends z.ZodType> {
+export interface LinesOf<Schema extends z.ZodType<object>> {
   /** A path, or `-` for standard input. */
   readonly file: string;
   readonly schema: Schema;
@@ -13,18 +13,21 @@ export interface LinesOf<Schema extends z.ZodType> {
 }
 
 /**
- * Reads all lines before any is worked on, so that a fault in the last one costs nothing. Blank lines are skipped.
+ * Reads all lines before any is worked on, so that a fault in the last one costs nothing. Blank lines are skipped; each
+ * of the others remembers its place.
  *
  * @throws UserError with `file:line` for a line that is no JSON or of another form, and for a file without lines
  */
-export async function readLines<Schema extends z.ZodType>(source: LinesOf<Schema>): Promise<z.output<Schema>[]> {
+export async function readLines<Schema extends z.ZodType<object>>(
+  source: LinesOf<Schema>,
+): Promise<(z.output<Schema> & { readonly where: string })[]> {
   const { file, schema, forms } = source;
   const lines = (await readInput(file)).replace(/^\uFEFF/, '').split(/\r?\n/);
   const records = lines.flatMap((line, index) => {
     if (line.trim() === '') return [];
     const where = `${file}:${index + 1}`;
     const parsed = schema.safeParse(parseJson(line, where));
-    if (parsed.success) return [parsed.data];
+    if (parsed.success) return [{ ...parsed.data, where }];
     const reason = parsed.error.issues.find(({ code }) => code === 'custom')?.message;
     throw new UserError({
       code: 'input.form',
