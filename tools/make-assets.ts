@@ -1,5 +1,5 @@
 /**
- * Makes the nano bases that ship in assets/: `npm run assets -- DATA_DIR [RUNS_DIR]`.
+ * Makes the nano bases that ship in assets/: `npm run assets -- DATA_DIR [RUNS_DIR [NAME]]`.
  *
  * Pretrains both models by their recipes on the training rows of DATA_DIR (runs that are finished in RUNS_DIR are taken as
  * they are, unfinished ones resumed), stores them in bfloat16, and writes beside each how it was made.
@@ -23,13 +23,14 @@ const assets = [
   { name: 'nano-deberta', recipe: 'recipes/nano-encoder.yaml', run: 'nano-encoder' },
 ] as const;
 
-const [data, runs = path.join(root, 'runs')] = process.argv.slice(2);
+const [data, runs = path.join(root, 'runs'), only] = process.argv.slice(2);
 if (data === undefined) {
-  process.stderr.write('usage: npm run assets -- DATA_DIR [RUNS_DIR]\n');
+  process.stderr.write('usage: npm run assets -- DATA_DIR [RUNS_DIR [NAME]]\n');
   process.exit(2);
 }
 
 for (const { name, recipe, run } of assets) {
+  if (only !== undefined && only !== name) continue;
   const out = path.join(path.resolve(runs), run);
   if (!(await isFinished(out))) {
     const config = await loadConfig({
