@@ -18,7 +18,7 @@ export type RewardOptions = Pick<ClassifyOptions, 'batchSize' | 'onProgress'>;
 export class RewardModel {
   private constructor(
     private readonly classifier: Classifier,
-    private readonly folder: ModelFolder,
+    readonly folder: ModelFolder,
     private readonly config: DebertaV2Config,
     /** Undefined where the folder has none: then only token ids go in. */
     readonly tokenizer: Tokenizer | undefined,
@@ -49,7 +49,7 @@ export class RewardModel {
    * @throws UserError when the folder has no tokenizer
    */
   encode(text: string): number[] {
-    return requireTokenizer({ tokenizer: this.tokenizer, folder: this.folder }).encode(text, {
+    return requireTokenizer(this).encode(text, {
       maxLength: this.maxLength,
     });
   }

@@ -7,6 +7,7 @@ import { placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
+import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder } from '../generation/decoder.js';
 import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
@@ -55,134 +56,140 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
     rm: await fingerprint(config.rm),
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
-  const onEvent = context.onEvent.bind(context);
-  const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
+  const asked = await openPolicy(config.model, config.adapter);
+  const prompts = promptsFrom(rows.train, asked, config);
+  const heldOut = promptsFrom(rows.validation, asked, config).slice(0, section.evalPrompts);
+  const promptsPerRollout = section.completionsPerRollout / section.numGenerations;
+  if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
+
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
-    const base =
-      config.adapter === undefined
-        ? config.model
-        : await mergedPolicy(runtime, { model: config.model, adapter: config.adapter, out: run.file(POLICY) });
-    const policy = await openPolicy(base);
-    const prompts = promptsFrom(rows.train, policy, config);
-    const heldOut = promptsFrom(rows.validation, policy, config).slice(0, section.evalPrompts);
     const rewardModel = await RewardModel.open(runtime, config.rm);
+    requireTokenizer(rewardModel);
+    const onEvent = context.onEvent.bind(context);
+    const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
+    try {
+      const base =
+        config.adapter === undefined
+          ? config.model
+          : await mergedPolicy(runtime, { model: config.model, adapter: config.adapter, out: run.file(POLICY) });
+      const policy = await openPolicy(base);
 
-    const adapterConfig = newAdapter(config, base);
-    const random = stream(config.seed, 'adapter');
-    const initial = initialAdapter(policy.folder.weights, adapterConfig, () => random.uniform());
-    const lora = loraOf({ config: adapterConfig });
-    const settings = lossSettings(config);
-    const training = grpoGraph(policy.config, lora, { ...settings, temperature: section.temperature });
-    const learner = await Learner.create(runtime, {
-      graph: training.context.graph,
-      loss: training.loss,
-      trainable: training.context.loraWeights,
-      initial,
-      frozen: policy.folder.weights,
-      adamw: section,
-    });
-    const adapted = { ...policy.model, lora };
-    const reference = Object.fromEntries(
-      [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
-    );
-    const tools: RolloutTools = {
-      policy,
-      decoder: await Decoder.create(runtime, adapted),
-      scorer: await Scorer.create(runtime, adapted),
-      reward: (items) => rewardModel.score(items, { batchSize: section.batchSize }),
-      adapter: learner.weights,
-      reference,
-    };
+      const adapterConfig = newAdapter(config, base);
+      const random = stream(config.seed, 'adapter');
+      const initial = initialAdapter(policy.folder.weights, adapterConfig, () => random.uniform());
+      const lora = loraOf({ config: adapterConfig });
+      const settings = lossSettings(config);
+      const training = grpoGraph(policy.config, lora, { ...settings, temperature: section.temperature });
+      const learner = await Learner.create(runtime, {
+        graph: training.context.graph,
+        loss: training.loss,
+        trainable: training.context.loraWeights,
+        initial,
+        frozen: policy.folder.weights,
+        adamw: section,
+      });
+      const adapted = { ...policy.model, lora };
+      const reference = Object.fromEntries(
+        [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
+      );
+      const tools: RolloutTools = {
+        policy,
+        decoder: await Decoder.create(runtime, adapted),
+        scorer: await Scorer.create(runtime, adapted),
+        reward: (items) => rewardModel.score(items, { batchSize: section.batchSize }),
+        adapter: learner.weights,
+        reference,
+      };
 
-    const promptsPerRollout = section.completionsPerRollout / section.numGenerations;
-    const batches = section.completionsPerRollout / section.batchSize;
-    const stepsPerRollout = batches * section.numIterations;
-    if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
-    const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, { whole: true });
-    const stepsPerEpoch = order.stepsPerEpoch * stepsPerRollout;
-    const totalSteps = Math.min(section.maxSteps ?? Infinity, Math.ceil(section.epochs * stepsPerEpoch));
-    const buffer: { samples: readonly RolloutSample[]; tokensSeen: number } = { samples: [], tokensSeen: 0 };
-    run.emit({ type: 'start', stage: 'grpo', totalSteps, out: run.path });
+      const batches = section.completionsPerRollout / section.batchSize;
+      const stepsPerRollout = batches * section.numIterations;
+      const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, { whole: true });
+      const stepsPerEpoch = order.stepsPerEpoch * stepsPerRollout;
+      const totalSteps = Math.min(section.maxSteps ?? Infinity, Math.ceil(section.epochs * stepsPerEpoch));
+      const buffer: { samples: readonly RolloutSample[]; tokensSeen: number } = { samples: [], tokensSeen: 0 };
+      run.emit({ type: 'start', stage: 'grpo', totalSteps, out: run.path });
 
-    await trainLoop({
-      ...section,
-      run,
-      stage: 'grpo',
-      signal: context.signal,
-      totalSteps,
-      stepsPerEpoch,
-      schedule: scheduleOf(section, totalSteps),
-      optimizer: learner.optimizer,
-      step: async (step, rate) => {
-        const within = step % stepsPerRollout;
-        let generated: Metrics = {};
-        if (within === 0) {
-          const number = step / stepsPerRollout;
-          const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
-          const rollout = await rollOut(chosen, number, tools, config);
-          buffer.samples = shuffled(
-            rollout.samples,
-            stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
-          );
-          buffer.tokensSeen += rollout.tokens;
-          record(rollout, step + 1);
-          generated = rollout.metrics;
-        }
-        const start = (within % batches) * section.batchSize;
-        const scale: BatchScale = {
-          lossType: section.lossType,
-          maxCompletionLength: section.maxCompletionLength,
-          accumulation: 1,
-          rolloutTokens: buffer.samples.reduce((total, sample) => total + learnedTokens(sample), 0),
-          rolloutBatches: batches,
-        };
-        const batch = buffer.samples.slice(start, start + section.batchSize);
-        return {
-          ...generated,
-          ...(await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId })),
-        };
-      },
-      totals: () => ({ num_tokens: buffer.tokensSeen }),
-      carried: {
-        save: () => buffer,
-        load: (state) => {
-          Object.assign(buffer, z.object({ samples: samplesSchema, tokensSeen: z.number() }).parse(state));
+      await trainLoop({
+        ...section,
+        run,
+        stage: 'grpo',
+        signal: context.signal,
+        totalSteps,
+        stepsPerEpoch,
+        schedule: scheduleOf(section, totalSteps),
+        optimizer: learner.optimizer,
+        step: async (step, rate) => {
+          const within = step % stepsPerRollout;
+          let generated: Metrics = {};
+          if (within === 0) {
+            const number = step / stepsPerRollout;
+            const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
+            const rollout = await rollOut(chosen, number, tools, config);
+            buffer.samples = shuffled(
+              rollout.samples,
+              stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
+            );
+            buffer.tokensSeen += rollout.tokens;
+            record(rollout, step + 1);
+            generated = rollout.metrics;
+          }
+          const start = (within % batches) * section.batchSize;
+          const scale: BatchScale = {
+            lossType: section.lossType,
+            maxCompletionLength: section.maxCompletionLength,
+            accumulation: 1,
+            rolloutTokens: buffer.samples.reduce((total, sample) => total + learnedTokens(sample), 0),
+            rolloutBatches: batches,
+          };
+          const batch = buffer.samples.slice(start, start + section.batchSize);
+          return {
+            ...generated,
+            ...(await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId })),
+          };
         },
-      },
-      evaluate: async (step) => {
-        if (heldOut.length === 0) return {};
-        const rollout = await rollOut(heldOut, -1, tools, {
-          ...config,
-          grpo: { ...section, numGenerations: EVAL_SAMPLES },
-        });
-        const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
-        for (const { template, prompt, completion, reward } of shown) {
-          run.emit({ type: 'sample', step, label: template, prompt, completion, reward });
-        }
-        const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
-        return {
-          eval_reward: reward!,
-          'eval_completions/mean_length': length!,
-          'eval_completions/clipped_ratio': clipped!,
-        };
-      },
-    });
+        totals: () => ({ num_tokens: buffer.tokensSeen }),
+        carried: {
+          save: () => buffer,
+          load: (state) => {
+            Object.assign(buffer, z.object({ samples: samplesSchema, tokensSeen: z.number() }).parse(state));
+          },
+        },
+        evaluate: async (step) => {
+          if (heldOut.length === 0) return {};
+          const rollout = await rollOut(heldOut, -1, tools, {
+            ...config,
+            grpo: { ...section, numGenerations: EVAL_SAMPLES },
+          });
+          const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
+          for (const { template, prompt, completion, reward } of shown) {
+            run.emit({ type: 'sample', step, label: template, prompt, completion, reward });
+          }
+          const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
+          return {
+            eval_reward: reward!,
+            'eval_completions/mean_length': length!,
+            'eval_completions/clipped_ratio': clipped!,
+          };
+        },
+      });
 
-    const weights = await learner.optimizer.readWeights();
-    await writeFolderAtomic(run.file('adapter'), (folder) =>
-      writeAdapter(folder, { config: adapterConfig, tensors: weights }),
-    );
-    await writeRunReport(run.path);
-    await run.finish();
-    return run.path;
+      const weights = await learner.optimizer.readWeights();
+      await writeFolderAtomic(run.file('adapter'), (folder) =>
+        writeAdapter(folder, { config: adapterConfig, tensors: weights }),
+      );
+      await writeRunReport(run.path);
+      await run.finish();
+      return run.path;
 
-    function record(rollout: Rollout, step: number): void {
-      const lines = run.lines('rollouts.jsonl');
-      for (const sample of rollout.records) lines.append({ step, ...sample });
+      function record(rollout: Rollout, step: number): void {
+        const lines = run.lines('rollouts.jsonl');
+        for (const sample of rollout.records) lines.append({ step, ...sample });
+      }
+    } finally {
+      run.close();
     }
   } finally {
-    run.close();
     await runtime.close();
   }
 }
@@ -197,19 +204,15 @@ export async function grpoStep(
   rate: number,
   { settings, scale, padTokenId }: { settings: GrpoLossSettings; scale: BatchScale; padTokenId: number },
 ): Promise<Metrics> {
-  const live = batches.flatMap((samples) => {
-    const feeds = grpoFeeds(samples, padTokenId, { ...scale, accumulation: batches.length });
-    return feeds === undefined ? [] : [{ samples, feeds: learner.accepted(feeds) }];
-  });
-  // Nothing to learn from (all completions truncated and masked): as in TRL, a step of gradient zero is no step worth taking.
-  if (live.length === 0) return { loss: 0, grad_norm: 0 };
   const { reports, gradNorm } = await learner.step(
-    live.map(({ feeds }) => feeds),
+    batches.map((samples) =>
+      learner.accepted(grpoFeeds(samples, padTokenId, { ...scale, accumulation: batches.length })),
+    ),
     rate,
   );
   const metrics = reports.map((report, i) =>
     lossMetrics(
-      live[i]!.samples,
+      batches[i]!,
       report['logprobs']!.data as Float32Array,
       report['entropies']!.data as Float32Array,
       settings,
@@ -243,15 +246,18 @@ const newAdapter = ({ lora }: GrpoConfig, base: string): AdapterConfig => ({
   baseModelNameOrPath: base,
 });
 
-/** Every row's prompts; one that is too long for the policy is refused by name. */
+/** Every row's prompts; one that is too long for the settings or the model is refused by name. */
 function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): RolloutPrompt[] {
   const tokenizer = requireTokenizer(policy);
-  const { maxPromptLength } = config.grpo;
+  const { maxPromptLength, maxCompletionLength: room } = config.grpo;
   const prompts = rows.flatMap((row) =>
     promptsOf(row, config.data.templates).map(({ template, prompt }) => {
+      const bytes = Buffer.byteLength(prompt);
       // A token holds at least one byte, so most prompts need no count.
-      const length = Buffer.byteLength(prompt) <= maxPromptLength ? 0 : tokenizer.encode(prompt).length;
-      if (length > maxPromptLength) throw promptTooLong(row, length, maxPromptLength);
+      if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings) return { template, prompt };
+      const ids = tokenizer.encode(prompt);
+      if (ids.length > maxPromptLength) throw promptTooLong(row, ids.length, maxPromptLength);
+      checkSequence(ids, policy.config, { room, where: placeOf(row) });
       return { template, prompt };
     }),
   );

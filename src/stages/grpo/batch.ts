@@ -28,17 +28,19 @@ export const learnedTokens = ({ learned, completionIds }: RolloutSample): number
 
 /**
  * Feeds of `grpoGraph` for a micro-batch: the sequences padded on the right, and the learned tokens of all completions
- * one after the other. Undefined when nothing in it is learned.
+ * one after the other. Where all are left out, their tokens are there with a weight of zero: loss and gradients are zero,
+ * as in TRL, and the optimizer takes its step.
  */
 export function grpoFeeds(
   samples: readonly RolloutSample[],
   padTokenId: number,
   scale: BatchScale,
-): Record<string, Tensor> | undefined {
+): Record<string, Tensor> {
   const length = Math.max(...samples.map(({ promptIds, completionIds }) => promptIds.length + completionIds.length));
   const inputIds = new Int32Array(samples.length * length).fill(padTokenId);
   const attentionMask = new Int32Array(samples.length * length);
   const weights = tokenWeights(scale.lossType, samples.map(learnedTokens), scale);
+  const idle = samples.every(({ learned }) => !learned);
   const rows: number[] = [];
   const flat = {
     targets: [] as number[],
@@ -53,19 +55,18 @@ export function grpoFeeds(
     const { promptIds, completionIds } = sample;
     inputIds.set([...promptIds, ...completionIds], i * length);
     attentionMask.fill(1, i * length, i * length + promptIds.length + completionIds.length);
-    if (!sample.learned) continue;
+    if (!sample.learned && !idle) continue;
     for (const [t, id] of completionIds.entries()) {
       rows.push(i * length + promptIds.length + t - 1);
       flat.targets.push(id);
       flat.old.push(sample.oldLogProbs[t]!);
       flat.ref.push(sample.refLogProbs?.[t] ?? 0);
       flat.advantages.push(sample.advantage);
-      flat.weights.push(weights[i]!);
+      flat.weights.push(idle ? 0 : weights[i]!);
       flat.sequences.push(i);
       flat.share.push(1 / completionIds.length);
     }
   }
-  if (rows.length === 0) return undefined;
   const [shape, count] = [[samples.length, length], [rows.length]];
   return {
     input_ids: wrap('int32', shape, inputIds),
