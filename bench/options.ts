@@ -1,0 +1,76 @@
+import { Command, CommanderError } from 'commander';
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { UserError } from '../src/errors.js';
+import type { WorkName } from './work.js';
+
+/** Names for `--only`, and the works behind each. */
+const GROUPS: Readonly<Record<string, readonly WorkName[]>> = {
+  sft: ['sft'],
+  rm: ['rm'],
+  rollout: ['rollout-1', 'rollout-64'],
+};
+
+const schema = z.object({
+  model: z.string().optional(),
+  rm: z.string().optional(),
+  csv: z.string().optional(),
+  json: z.string().optional(),
+  only: z
+    .string()
+    .default(Object.keys(GROUPS).join(','))
+    .transform((names) => names.split(',').map((name) => name.trim()))
+    .pipe(z.array(z.enum(Object.keys(GROUPS)))),
+  steps: z.coerce.number().int().min(1).default(6),
+  threads: z.coerce.number().int().min(1).default(availableParallelism()),
+  quick: z.boolean().default(false),
+});
+
+export interface Options extends Omit<z.output<typeof schema>, 'only'> {
+  readonly works: readonly WorkName[];
+}
+
+/**
+ * Reads the command line.
+ *
+ * @returns undefined when help was asked for, which is printed
+ * @throws UserError for an option that does not exist or a value that is none
+ */
+export function readOptions(argv: readonly string[]): Options | undefined {
+  const command = new Command('npm run bench --')
+    .description('Measures training and decoding beside the float32 matrix product of this machine.')
+    .option('--model <dir>', 'Causal model (default: random, 4 layers of the shape of Qwen3-0.6B).')
+    .option('--rm <dir>', 'Reward model (default: random, 3 layers of a DeBERTa-v2 of 97M shape).')
+    .option('--csv <file>', 'Rows to take texts from; both models then need a tokenizer (default: random tokens).')
+    .option('--json <file>', 'Also write what was found as JSON.')
+    .option('--only <names>', `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all).`)
+    .option('--steps <n>', 'Repetitions that count, after two that do not (default: 6).')
+    .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
+    .option('--quick', 'Tiny models and batches, to see that everything works.')
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined });
+  try {
+    command.parse([...argv], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return undefined;
+    throw usage(error instanceof Error ? error.message.replace(/^error: /, '') : String(error));
+  }
+  const parsed = schema.safeParse(command.opts());
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    throw usage(`--${String(path[0])}: ${message}`);
+  }
+  const { only, ...rest } = parsed.data;
+  if (rest.csv !== undefined && (only.some((name) => name !== 'rm') ? rest.model : rest.rm) === undefined) {
+    throw usage('--csv needs models with tokenizers');
+  }
+  return { ...rest, works: [...new Set(only)].flatMap((name) => GROUPS[name]!) };
+}
+
+const usage = (message: string): UserError =>
+  new UserError({
+    code: 'bench.usage',
+    message: `${message.charAt(0).toUpperCase()}${message.slice(1)}.`,
+    where: 'the command line',
+    fix: 'See npm run bench -- --help.',
+  });

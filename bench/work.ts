@@ -1,0 +1,40 @@
+/** What can be measured. */
+export const WORKS = ['ceiling', 'sft', 'rm', 'rollout-1', 'rollout-64'] as const;
+export type WorkName = (typeof WORKS)[number];
+
+/** What a work is given; folders and files are there when it starts. */
+export interface Setup {
+  readonly threads: number;
+  /** Folder of the causal model, and of the reward model. */
+  readonly model: string;
+  readonly rm: string;
+  /** Rows to take texts from; without it batches are token ids of the published data's lengths. */
+  readonly csv: string | undefined;
+  /** Small batches and few tokens, to see that everything works. */
+  readonly quick: boolean;
+  /** Where the ceiling's matrix is written. */
+  readonly scratch: string;
+}
+
+/** One repetition of a work. */
+export interface Measurement {
+  readonly seconds: number;
+  /** Floating-point operations that the work cannot do without, however it is done. */
+  readonly flops: number;
+  /** What was got through, by unit; the first one is what the work is judged by. */
+  readonly amounts: Readonly<Record<string, number>>;
+}
+
+/** A work that is ready to be repeated. */
+export interface Work {
+  /** Model and batch, in words. */
+  readonly description: string;
+  once(): Promise<Measurement>;
+}
+
+/** Runs something and measures it. */
+export async function timed(action: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await action();
+  return (performance.now() - start) / 1000;
+}

@@ -1,0 +1,47 @@
+import { sftSection } from '../../src/config/sft.js';
+import { openPolicy } from '../../src/generation/policy.js';
+import { Runtime } from '../../src/runtime/runtime.js';
+import { sftStep } from '../../src/stages/sft.js';
+import { dropoutSeed } from '../../src/training/dropout.js';
+import { causalGraph, supervisedPositions } from '../../src/training/language.js';
+import { Learner } from '../../src/training/learner.js';
+import { freshAdapter } from '../adapter.js';
+import { sftBatches } from '../batches.js';
+import { costOf } from '../cost.js';
+import { timed, type Setup, type Work } from '../work.js';
+
+/** An optimizer step of supervised fine-tuning as the stage takes it by default: LoRA on seven projections, dropout. */
+export async function sft(setup: Setup): Promise<Work> {
+  const section = sftSection.parse({});
+  const policy = await openPolicy(setup.model);
+  const runtime = new Runtime({ threads: setup.threads });
+  const { lora, tensors } = freshAdapter(policy);
+  const training = causalGraph(policy.config, { lora, training: true, statistics: true });
+  const learner = await Learner.create(runtime, {
+    graph: training.graph,
+    loss: training.loss,
+    trainable: training.context.loraWeights,
+    initial: tensors,
+    frozen: policy.folder.weights,
+    adamw: section,
+  });
+  const batches = await sftBatches(setup, policy, section);
+  const cost = costOf(policy.folder);
+  let step = 0;
+  return {
+    description: `LoRA r${lora.r} on ${lora.targetModules.length} projections of ${cost.description}, ${batches.description}`,
+    once: async () => {
+      const samples = batches.batch(step);
+      const seed = dropoutSeed(0, step++);
+      const seconds = await timed(() => sftStep(learner, [samples], section.learningRate, [seed]));
+      const supervised = supervisedPositions(samples).length;
+      const real = samples.attentionMask.reduce((a, b) => a + b, 0);
+      return {
+        seconds,
+        // Forward, and backward to the activations alone: the base is frozen, and of the head only supervised rows count.
+        flops: 4 * cost.layerWeights * real + 4 * cost.headWeights * supervised,
+        amounts: { 'supervised tokens': supervised, 'real tokens': real, 'padded tokens': samples.inputIds.length },
+      };
+    },
+  };
+}
