@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fingerprint } from '../checkpoints/fingerprint.js';
-import { loadTensors, openModelFolder } from '../checkpoints/model-folder.js';
+import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { PretrainConfig } from '../config/stages.js';
 import { completionOf, headlineOf, type Row } from '../data/row.js';
@@ -59,6 +59,7 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
     ...rows.fingerprints,
     ...(config.model === undefined ? {} : { model: await fingerprint(config.model) }),
   };
+  const given = await openGiven(config);
   const run = await openRunFolder({
     ...config,
     stage: 'pretrain',
@@ -71,18 +72,15 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const texts = documents(rows.train);
-    const tokenizerDir = config.model ?? section.tokenizer ?? (await makeTokenizer(run, section, texts));
-    const tokenizer = await loadTokenizer(tokenizerDir);
-    const given = config.model === undefined ? undefined : await openModelFolder(config.model);
-    const modelConfig = given?.config ?? freshConfig(section, tokenizer, tokenizerDir);
-    assertTokenizerFits(tokenizer, modelConfig.vocabSize, tokenizerDir);
-
+    const tokenizerDir = given?.dir ?? (await makeTokenizer(run, section, texts));
+    const tokenizer = given?.tokenizer ?? (await loadTokenizer(tokenizerDir));
+    const modelConfig = given?.model?.config ?? freshConfig(section, tokenizer, tokenizerDir);
     const objective = objectiveOf(modelConfig, tokenizer, tokenizerDir, config);
     const training = objective.graph(true);
     const initial =
-      given === undefined
+      given?.model === undefined
         ? initialWeights(training.context.weights, modelConfig.initializerRange, config.seed)
-        : await loadTensors(given.weights, training.context.weights.keys());
+        : await loadTensors(given.model.weights, training.context.weights.keys());
     const learner = await Learner.create(runtime, {
       graph: training.graph,
       loss: training.loss,
@@ -145,6 +143,38 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
     run.close();
     await runtime.close();
   }
+}
+
+interface Given {
+  /** Folder of the tokenizer. */
+  readonly dir: string;
+  readonly tokenizer: Tokenizer;
+  /** The model to go on from. */
+  readonly model?: ModelFolder;
+}
+
+/** The model or the tokenizer that the config names; what does not fit is refused before anything is written. */
+async function openGiven({ model: modelDir, pretrain: section }: PretrainConfig): Promise<Given | undefined> {
+  const dir = modelDir ?? section.tokenizer;
+  if (dir === undefined) return undefined;
+  const tokenizer = await loadTokenizer(dir);
+  const needed = section.objective === 'causal' ? (['pad', 'eos'] as const) : (['pad', 'mask'] as const);
+  for (const role of needed) tokenizer.requireSpecial(role, dir);
+  if (modelDir === undefined) return { dir, tokenizer };
+  const model = await openModelFolder(modelDir);
+  assertTokenizerFits(tokenizer, model.config.vocabSize, dir);
+  requireObjective(section.objective, model.config);
+  return { dir, tokenizer, model };
+}
+
+function requireObjective(objective: 'causal' | 'masked', { modelType }: ModelConfig): void {
+  if (modelType === (objective === 'causal' ? 'qwen3' : 'deberta-v2')) return;
+  throw new UserError({
+    code: 'pretrain.objective',
+    message: `The objective ${objective} does not fit a model of type ${modelType}.`,
+    where: 'pretrain.objective',
+    fix: `Set it to ${modelType === 'qwen3' ? 'causal' : 'masked'}, or give another model.`,
+  });
 }
 
 /** Headline and text of each row as one document, each document once. */
@@ -258,15 +288,6 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
   const padId = tokenizer.requireSpecial('pad', where);
   const collateAll = (samples: readonly EncodedText[]): SampleBatch => collate(samples, { padId });
   const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
-  const expected = section.objective === 'causal' ? 'qwen3' : 'deberta-v2';
-  if (model.modelType !== expected) {
-    throw new UserError({
-      code: 'pretrain.objective',
-      message: `The objective ${section.objective} does not fit a model of type ${model.modelType}.`,
-      where: 'pretrain.objective',
-      fix: `Set it to ${model.modelType === 'qwen3' ? 'causal' : 'masked'}, or give another model.`,
-    });
-  }
   if (model.modelType === 'qwen3') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {

@@ -1,5 +1,5 @@
 import { initialAdapter, openAdapter, writeAdapter, checkAdapter } from '../checkpoints/adapter.js';
-import type { AdapterConfig } from '../checkpoints/adapter-config.js';
+import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
 import { loadTensors } from '../checkpoints/model-folder.js';
 import type { SftConfig } from '../config/stages.js';
@@ -7,7 +7,7 @@ import { completionOf, placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
-import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import type { Tensor } from '../graph/tensor.js';
 import { stream } from '../random.js';
@@ -17,6 +17,7 @@ import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample, type SampleBatch } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
+import type { Tokenizer } from '../text/tokenizer.js';
 import { dropoutSeed } from '../training/dropout.js';
 import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
@@ -39,6 +40,8 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
   const policy = await openPolicy(config.model);
   const start = await startingAdapter(policy, config);
+  const samples = new SampleSet(rows.train, policy, config);
+  const heldOut = new SampleSet(rows.validation, policy, config);
   const fingerprints = {
     ...rows.fingerprints,
     model: await fingerprint(config.model),
@@ -48,8 +51,6 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
   const run = await openRunFolder({ ...config, stage: 'sft', config, fingerprints, onEvent });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
-    const samples = new SampleSet(rows.train, policy, config);
-    const heldOut = new SampleSet(rows.validation, policy, config);
     const lora = loraOf(start);
     const training = causalGraph(policy.config, { lora, training: lora.dropout > 0, statistics: true });
     const learner = await Learner.create(runtime, {
@@ -174,16 +175,24 @@ const adapterConfig = (lora: SftConfig['lora'], base: string): AdapterConfig => 
   baseModelNameOrPath: base,
 });
 
-/** Samples of rows, one for each template, encoded when they are first needed. */
+/** Samples of rows, one for each template, encoded when they are first needed; one without room is refused at once. */
 class SampleSet {
   readonly #samples: { readonly row: Row; readonly prompt: string; encoded?: Sample }[];
+  readonly #tokenizer: Tokenizer;
+  readonly #eosId: number;
 
   constructor(
     rows: readonly Row[],
     private readonly policy: Policy,
     private readonly config: SftConfig,
   ) {
+    this.#tokenizer = requireTokenizer(policy);
+    this.#eosId = this.#tokenizer.requireSpecial('eos', config.model);
     this.#samples = rows.flatMap((row) => promptsOf(row, config.data.templates).map(({ prompt }) => ({ row, prompt })));
+    for (const [i, { prompt }] of this.#samples.entries()) {
+      // A token holds at least one byte, so a shorter prompt leaves room for a token of the completion and for EOS.
+      if (Buffer.byteLength(prompt) > config.sft.maxLength - 2) this.#encoded(i);
+    }
   }
 
   get count(): number {
@@ -209,9 +218,8 @@ class SampleSet {
   }
 
   #encode(row: Row, prompt: string): Sample {
-    const tokenizer = requireTokenizer(this.policy);
-    const { inputIds, completionMask } = encodePair(tokenizer, prompt, completionOf(row), {
-      eosId: tokenizer.requireSpecial('eos', this.config.model),
+    const { inputIds, completionMask } = encodePair(this.#tokenizer, prompt, completionOf(row), {
+      eosId: this.#eosId,
       maxLength: this.config.sft.maxLength,
       where: placeOf(row),
     });
