@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { UserError } from '../errors.js';
+import type { LoraSettings } from '../nn/context.js';
 import { count, orDefault, parseJsonFields, probability } from '../models/config/fields.js';
 
 /** A LoRA adapter (https://arxiv.org/abs/2106.09685), as PEFT's `adapter_config.json` describes it. */
@@ -15,9 +16,14 @@ export interface AdapterConfig {
   readonly baseModelNameOrPath: string | null;
 }
 
-/** The factor of B·A in the adapted weight. */
-export const loraScaling = (config: Pick<AdapterConfig, 'r' | 'loraAlpha' | 'useRslora'>): number =>
-  config.loraAlpha / (config.useRslora ? Math.sqrt(config.r) : config.r);
+/** The adapter's settings as the layers take them. */
+export const loraOf = ({ config }: { readonly config: AdapterConfig }): LoraSettings => ({
+  r: config.r,
+  alpha: config.loraAlpha,
+  dropout: config.loraDropout,
+  targetModules: config.targetModules,
+  rankStabilized: config.useRslora,
+});
 
 const schema = z.looseObject({
   peft_type: z.string(),

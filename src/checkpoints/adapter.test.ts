@@ -13,7 +13,8 @@ import {
   writeAdapter,
   type Shapes,
 } from './adapter.js';
-import { adapterConfigToPeft, loraScaling, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
+import { loraScale } from '../nn/context.js';
+import { adapterConfigToPeft, loraOf, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
 import { loadTensors } from './model-folder.js';
 
 let dir: string;
@@ -90,8 +91,8 @@ describe('adapter_config.json', () => {
   });
 
   it('scales by alpha/r, or alpha/√r with rsLoRA', () => {
-    expect(loraScaling({ r: 16, loraAlpha: 32, useRslora: false })).toBe(2);
-    expect(loraScaling({ r: 16, loraAlpha: 32, useRslora: true })).toBe(8);
+    expect(loraScale(loraOf({ config: { ...config, r: 16, loraAlpha: 32, useRslora: false } }))).toBe(2);
+    expect(loraScale(loraOf({ config: { ...config, r: 16, loraAlpha: 32, useRslora: true } }))).toBe(8);
   });
 });
 

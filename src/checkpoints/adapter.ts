@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
+import { loraName } from '../nn/context.js';
 import { adapterConfigToPeft, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
 import { jsonChunks, readJsonObject, writeDirectly, type WriteFile } from './files.js';
 import { listed } from './model-folder.js';
@@ -23,8 +24,8 @@ export type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
 
 /** PEFT's names of the two factors of a module: A (r, in) and B (out, r). */
 export const loraTensorNames = (module: string): { readonly a: string; readonly b: string } => ({
-  a: `base_model.model.${module}.lora_A.weight`,
-  b: `base_model.model.${module}.lora_B.weight`,
+  a: loraName(module, 'A'),
+  b: loraName(module, 'B'),
 });
 
 /**

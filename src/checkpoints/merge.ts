@@ -3,7 +3,8 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { WeightDtype } from '../models/config/fields.js';
 import { checkAdapter, loraTensorNames, openAdapter, adaptedModules, type AdapterFolder } from './adapter.js';
-import { loraScaling } from './adapter-config.js';
+import { loraScale } from '../nn/context.js';
+import { loraOf } from './adapter-config.js';
 import type { WriteFile } from './files.js';
 import { loadTensors, openModelFolder, type ModelFolder } from './model-folder.js';
 import { readFloatRange, readFloats, type TensorInfo } from './safetensors.js';
@@ -56,7 +57,7 @@ export function mergedSources(
   dtype: MergeDtype = 'keep',
 ): TensorSource[] {
   checkAdapter(adapter, model.weights);
-  const scaling = loraScaling(adapter.config);
+  const scaling = loraScale(loraOf(adapter));
   const merged = new Map<string, TensorSource>();
   for (const module of adaptedModules(model.weights, adapter.config.targetModules)) {
     const weight = model.weights.get(`${module}.weight`)!;
@@ -116,7 +117,7 @@ export async function loadMergedTensors(
     if (weight === undefined) continue;
     const { a, b } = loraTensorNames(module);
     const [loraA, loraB] = [await readFloats(adapter.weights.get(a)!), await readFloats(adapter.weights.get(b)!)];
-    addLora(weight.data, 0, loraA, loraB, loraScaling(adapter.config));
+    addLora(weight.data, 0, loraA, loraB, loraScale(loraOf(adapter)));
   }
   return tensors;
 }

@@ -1,9 +1,9 @@
-import { checkAdapter, openAdapter, type AdapterFolder } from '../checkpoints/adapter.js';
+import { checkAdapter, openAdapter } from '../checkpoints/adapter.js';
+import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Qwen3Config } from '../models/config/qwen3.js';
-import type { LoraSettings } from '../nn/context.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
@@ -63,15 +63,6 @@ export async function uploadAdapter(
   for (const [name, tensor] of Object.entries(adapter)) uploaded[name] = await runtime.upload(tensor);
   return { adapter: uploaded };
 }
-
-/** The adapter's settings as the layers take them. */
-export const loraOf = ({ config }: Pick<AdapterFolder, 'config'>): LoraSettings => ({
-  r: config.r,
-  alpha: config.loraAlpha,
-  dropout: config.loraDropout,
-  targetModules: config.targetModules,
-  rankStabilized: config.useRslora,
-});
 
 /** The tokenizer of a policy that texts are asked of. */
 export function requireTokenizer({ tokenizer, folder }: Pick<Policy, 'tokenizer' | 'folder'>): Tokenizer {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { initialAdapter, writeAdapter } from '../checkpoints/adapter.js';
-import type { AdapterConfig } from '../checkpoints/adapter-config.js';
+import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
@@ -9,7 +9,7 @@ import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder } from '../generation/decoder.js';
-import { loraOf, openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import type { GrpoLossSettings } from '../nn/grpo-loss.js';

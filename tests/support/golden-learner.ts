@@ -1,6 +1,7 @@
+import { loraOf } from '../../src/checkpoints/adapter-config.js';
 import { openAdapter } from '../../src/checkpoints/adapter.js';
 import { loadTensors } from '../../src/checkpoints/model-folder.js';
-import { loraOf, openPolicy } from '../../src/generation/policy.js';
+import { openPolicy } from '../../src/generation/policy.js';
 import type { AdamWSettings } from '../../src/optim/adamw.js';
 import type { Runtime } from '../../src/runtime/runtime.js';
 import { causalGraph } from '../../src/training/language.js';

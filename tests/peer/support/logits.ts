@@ -1,10 +1,10 @@
+import { loraOf } from '../../../src/checkpoints/adapter-config.js';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { openAdapter } from '../../../src/checkpoints/adapter.js';
 import { loadTensors, openModelFolder } from '../../../src/checkpoints/model-folder.js';
 import { readFloats, readHeader } from '../../../src/checkpoints/safetensors.js';
 import { sourceOfArray, writeSafetensors } from '../../../src/checkpoints/safetensors-writer.js';
-import { loraOf } from '../../../src/generation/policy.js';
 import type { Tensor } from '../../../src/graph/tensor.js';
 import type { ModelConfig } from '../../../src/models/config/model-config.js';
 import {
