@@ -21,7 +21,11 @@ export interface StageRows {
  * Reads the rows of one or several of a folder's files (or of `data.file` in their place) and splits them. All files of
  * a folder are read even where one is asked for, because what is held out of one must be held out of all.
  *
- * @param options.testFile a file that stands in for rm_test
+ * With `data.file` alone the split is the same function of headline, seed and fraction, so that stages with a file each
+ * still agree on every headline. What cannot be seen from one file is a text that another file holds out under another
+ * headline, and test rows that lie elsewhere: for those to be left out too, give a folder.
+ *
+ * @param options.testFile a file that stands in for rm_test; only the stage that is given it leaves its rows out
  */
 export async function loadRows(
   data: DataConfig,
