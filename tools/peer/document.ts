@@ -43,7 +43,8 @@ Versions: ${Object.entries(used)
 |---|---|---|---|---|
 ${rows.join('\n')}
 
-Models are small and their weights random: what is compared is arithmetic and file formats, not quality.
+What is compared is arithmetic and file formats, not quality: the models are small, and but for the shipped ones their
+weights random.
 `;
 }
 

@@ -1,15 +1,13 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, it } from 'vitest';
 import { loadConfig } from '../../../src/config/load.js';
 import { Runtime } from '../../../src/runtime/runtime.js';
 import { pretrain } from '../../../src/stages/pretrain.js';
 import { sft } from '../../../src/stages/sft.js';
-import { loadTokenizer } from '../../../src/text/load-tokenizer.js';
 import { temporaryFolder } from '../support/folder.js';
 import { compareLogits } from '../support/logits.js';
-import { count, find, python } from '../support/python.js';
+import { compareTokenizers } from '../support/tokenizers.js';
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
@@ -30,30 +28,11 @@ async function base(objective: 'causal' | 'masked'): Promise<string> {
   return join(await pretrain(await loadConfig({ stage: 'pretrain', flags }), context), 'model');
 }
 
-async function compareTokenizers(kind: string, model: string): Promise<void> {
-  const texts = ['标题：猫排队买包子', 'Hello 123\n“你好”😀', '', ' 一 '];
-  const file = join(folder, 'texts.json');
-  await writeFile(file, JSON.stringify(texts));
-  const theirs = (await python('encode_auto', model, file)) as { ids: number[][]; special: Record<string, number> };
-  const tokenizer = await loadTokenizer(model);
-  expect(texts.map((text) => tokenizer.encode(text))).toEqual(theirs.ids);
-  expect(Object.fromEntries(Object.entries(tokenizer.special).map(([role, id]) => [`${role}_token`, id]))).toEqual(
-    theirs.special,
-  );
-  find({
-    check: `The tokenizer of ${kind}: ids and special tokens`,
-    peer: 'transformers',
-    compared: `${count(texts.length)} texts`,
-    largest: 0,
-    allowed: 0,
-  });
-}
-
 it('what pretrain and sft leave is a model and an adapter to transformers and PEFT', async () => {
   const model = await base('causal');
   const check = 'The causal model that `pretrain` left';
   await compareLogits(runtime, { check, peer: 'transformers', head: 'causal', model, folder });
-  await compareTokenizers('that model', model);
+  await compareTokenizers(`${check}: its tokenizer`, model, folder);
 
   const flags = { ...small, model, out: join(folder, 'sft'), 'sft.maxSteps': 2, 'sft.samples': 0, 'lora.r': 4 };
   const adapter = join(await sft(await loadConfig({ stage: 'sft', flags }), context), 'adapter');
@@ -65,5 +44,5 @@ it('what masked pretraining leaves is a model to transformers', async () => {
   const model = await base('masked');
   const check = 'The encoder that `pretrain` left';
   await compareLogits(runtime, { check, peer: 'transformers', head: 'masked', model, folder });
-  await compareTokenizers('that encoder', model);
+  await compareTokenizers(`${check}: its tokenizer`, model, folder);
 });
