@@ -46,6 +46,8 @@ async function create(bytes: Uint8Array, { threads, device }: SessionSettings): 
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
     logSeverityLevel: 4,
+    // Waiting threads sleep: as fast on an idle machine, and spinning would take the cores of whatever else runs.
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
   });
   sessions.set(++lastId, session);
   return lastId;
