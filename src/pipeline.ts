@@ -1,15 +1,19 @@
-import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { openModelFolder } from './checkpoints/model-folder.js';
 import type { RunConfig } from './config/stages.js';
 import { UserError } from './errors.js';
 import { writeRunReport } from './evaluation/run-report.js';
+import { openPolicy } from './generation/policy.js';
 import type { StageContext } from './runs/events.js';
-import { changedKeys, readManifest } from './runs/manifest.js';
+import { errnoOf, writeFault } from './runs/file-faults.js';
+import { changedKeys, isFinished, readManifest } from './runs/manifest.js';
 import { evaluateModels, type Candidate } from './stages/evaluate.js';
 import { grpo } from './stages/grpo.js';
 import { rm } from './stages/rm.js';
 import { sft } from './stages/sft.js';
+import { classifierConfig } from './training/classifier-start.js';
+import { loadRows } from './training/rows.js';
 
 /**
  * The whole pipeline: SFT → reward model → GRPO → texts of all three models on unseen prompts → report. A finished stage
@@ -21,6 +25,7 @@ export async function runPipeline(config: RunConfig, context: StageContext): Pro
   const { models, out, seed, device, threads, data } = config;
   const folder = (name: string): string => path.join(out, name);
   await refuseForeign(out);
+  if (!(await isFinished(folder('sft')))) await checkInputs(config);
 
   /** Runs a stage in its folder, unless it is finished there. */
   const once = async <Config extends object>(
@@ -54,12 +59,19 @@ export async function runPipeline(config: RunConfig, context: StageContext): Pro
   return out;
 }
 
-const OWN_NAMES: ReadonlySet<string> = new Set(['sft', 'rm', 'grpo', 'evaluation', 'report.md', 'report.html']);
+const STAGE_FOLDERS = ['sft', 'rm', 'grpo', 'evaluation'];
+const REPORTS = ['report.md', 'report.html'];
 
 /** A pipeline goes on in its own folder and starts in an empty one; anything else stays untouched. */
 async function refuseForeign(out: string): Promise<void> {
-  const names = existsSync(out) ? await readdir(out) : [];
-  const foreign = names.filter((name) => !OWN_NAMES.has(name) && !name.startsWith('.'));
+  const names = await namesIn(out);
+  const own = new Set<string>();
+  for (const name of STAGE_FOLDERS) {
+    const begun = (await readManifest(path.join(out, name))) !== undefined;
+    if (begun) for (const each of [name, ...REPORTS]) own.add(each);
+    else if (names.includes(name) && (await namesIn(path.join(out, name))).length === 0) own.add(name);
+  }
+  const foreign = names.filter((name) => !own.has(name));
   if (foreign.length === 0) return;
   throw new UserError({
     code: 'run.not-empty',
@@ -67,6 +79,22 @@ async function refuseForeign(out: string): Promise<void> {
     where: out,
     fix: 'Choose another --out.',
   });
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).filter((name) => !name.startsWith('.'));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw writeFault(error, folder);
+  }
+}
+
+/** What a later stage would refuse is refused before the first begins. */
+async function checkInputs({ models, data, rm: { testFile } }: RunConfig): Promise<void> {
+  await loadRows(data, ['sft_train', 'rm_train'], 'required', { testFile });
+  await openPolicy(models.policy);
+  classifierConfig(await openModelFolder(models.reward), undefined);
 }
 
 function warnFinished(folder: string, changed: readonly string[], context: StageContext): void {
