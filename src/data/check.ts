@@ -63,7 +63,7 @@ const EXAMPLES = 5;
 export function checkData(folder: DataFolder, templates: Templates, options: SplitOptions): DataSummary {
   const split = splitFolder(folder, options);
   const files = Object.entries(folder.files).map(([name, { file, columns, rows }]): FileSummary => {
-    checkTemplates(templates, columns);
+    checkTemplates(templates, columns, file);
     return {
       name: name as DataFileName,
       file,

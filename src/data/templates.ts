@@ -22,9 +22,10 @@ export function placesOf(template: string): string[] {
 /**
  * Refuses templates that cannot be filled from `columns`.
  *
+ * @param file that has the columns, for errors
  * @throws UserError for no template at all, one without a place, or a place that is not a column.
  */
-export function checkTemplates(templates: Templates, columns: readonly string[]): void {
+export function checkTemplates(templates: Templates, columns: readonly string[], file?: string): void {
   if (Object.keys(templates).length === 0) {
     throw new UserError({
       code: 'template.none',
@@ -44,7 +45,7 @@ export function checkTemplates(templates: Templates, columns: readonly string[])
       });
     }
     const unknown = places.find((place) => !columns.includes(place));
-    if (unknown !== undefined) throw unknownPlace(unknown, columns, `data.templates.${name}`);
+    if (unknown !== undefined) throw unknownPlace(unknown, columns, `data.templates.${name}`, file && `${file}:1`);
   }
 }
 
@@ -100,10 +101,11 @@ export function promptOf(fields: Readonly<Record<string, string>>, templates: Te
   });
 }
 
-function unknownPlace(name: string, columns: readonly string[], where: string | undefined): UserError {
+/** @param where the header that lacks the column, if it is known; otherwise the template itself. */
+function unknownPlace(name: string, columns: readonly string[], template?: string, where = template): UserError {
   return new UserError({
     code: 'template.unknown-place',
-    message: `The template asks for {${name}}, and the data has no such column; it has ${columns.join(', ')}.`,
+    message: `The template${where === template ? '' : ` ${template!}`} asks for {${name}}, and the data has no such column; it has ${columns.join(', ')}.`,
     ...(where === undefined ? {} : { where }),
     fix: `${didYouMean(name, columns)}Use the name of a column, or map it with data.columns.`,
   });

@@ -38,7 +38,7 @@ export async function loadRows(
   const test = await testFileOf(data, options.testFile);
   if (data.file !== undefined) {
     const file = await loadDataFile(data.file, labels, { columns: data.columns });
-    checkTemplates(data.templates, [...file.columns]);
+    checkTemplates(data.templates, file.columns, file.file);
     const { train, validation } = splitFiles({ file: file.rows }, split, test.rm_test?.rows).file;
     const fingerprints = fingerprintsOf({ [data.file]: file, ...test });
     return sides(limited(train), limited(validation), test.rm_test?.rows ?? [], fingerprints, data.file);
@@ -47,7 +47,10 @@ export async function loadRows(
   const there = await loadDataFolder(data.dir, { columns: data.columns, need: names });
   const folder = { ...there, files: { ...there.files, ...test } };
   const files = splitFolder(folder, split);
-  for (const name of names) checkTemplates(data.templates, [...folder.files[name]!.columns]);
+  for (const name of names) {
+    const { columns, file } = folder.files[name]!;
+    checkTemplates(data.templates, columns, file);
+  }
   const train = names.flatMap((name) => files.files[name]!.train);
   const validation = names.flatMap((name) => files.files[name]!.validation);
   return sides(limited(train), limited(validation), files.test, fingerprintsOf(folder.files), data.dir);
@@ -56,7 +59,7 @@ export async function loadRows(
 async function testFileOf(data: DataConfig, file: string | undefined): Promise<{ rm_test?: DataFile }> {
   if (file === undefined) return {};
   const rm_test = await loadDataFile(file, 'required', { columns: data.columns });
-  checkTemplates(data.templates, [...rm_test.columns]);
+  checkTemplates(data.templates, rm_test.columns, rm_test.file);
   return { rm_test };
 }
 
