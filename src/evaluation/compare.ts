@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { meanInterval, pairedDifferenceInterval, type Interval } from './bootstrap.js';
+import { characters } from './characters.js';
 import { splitGainByLength } from './length-split.js';
 import { summarizeTexts } from './text-metrics.js';
 
@@ -81,6 +82,8 @@ export interface CompareOptions {
 /**
  * Compares models that wrote to the same prompts, in the order in which they were trained. The unit that is resampled is
  * the prompt: rewards and lengths of the texts to one prompt are averaged first.
+ *
+ * @throws RangeError when two models did not write to the same prompts
  */
 export function compareModels(
   records: readonly TextRecord[],
@@ -88,8 +91,12 @@ export function compareModels(
 ): Comparison {
   const names = [...new Set(records.map(({ model }) => model))];
   const options = { seed, resamples };
+  const prompts = [...new Set(records.filter(({ model }) => model === names[0]).map(({ prompt }) => prompt))];
   const perPrompt = new Map(
-    names.map((name) => [name, averagesByPrompt(records.filter(({ model }) => model === name))]),
+    names.map((name) => {
+      const own = records.filter(({ model }) => model === name);
+      return [name, averagesByPrompt(own, prompts)];
+    }),
   );
   const models = names.map((name) => {
     const own = records.filter(({ model }) => model === name);
@@ -116,20 +123,30 @@ export function compareModels(
     );
     return { before, after, difference, length: splitGainByLength(old, fresh, options) };
   });
-  const prompts = perPrompt.get(names[0] ?? '')?.length ?? 0;
-  return { prompts, samplesPerPrompt: prompts === 0 ? 0 : models[0]!.summary.texts / prompts, models, steps };
+  const samplesPerPrompt = prompts.length === 0 ? 0 : models[0]!.summary.texts / prompts.length;
+  return { prompts: prompts.length, samplesPerPrompt, models, steps };
 }
 
-/** Mean reward and length (in characters) of the texts to each prompt, in the order of the prompts. */
-function averagesByPrompt(records: readonly TextRecord[]): { reward: number; length: number }[] {
+/** Mean reward and length (in characters) of the texts to each of the prompts. */
+function averagesByPrompt(
+  records: readonly TextRecord[],
+  prompts: readonly string[],
+): { reward: number; length: number }[] {
   const groups = new Map<string, TextRecord[]>();
   for (const record of records) {
     const group = groups.get(record.prompt);
     if (group === undefined) groups.set(record.prompt, [record]);
     else group.push(record);
   }
-  return [...groups.values()].map((group) => ({
-    reward: group.reduce((total, { reward }) => total + reward, 0) / group.length,
-    length: group.reduce((total, { completion }) => total + [...completion].length, 0) / group.length,
-  }));
+  if (groups.size !== prompts.length) {
+    throw new RangeError(`the models wrote to ${groups.size} and ${prompts.length} prompts, not to the same`);
+  }
+  return prompts.map((prompt) => {
+    const group = groups.get(prompt);
+    if (group === undefined) throw new RangeError(`${records[0]!.model} wrote nothing to the prompt ${prompt}`);
+    return {
+      reward: group.reduce((total, { reward }) => total + reward, 0) / group.length,
+      length: group.reduce((total, { completion }) => total + characters(completion).length, 0) / group.length,
+    };
+  });
 }

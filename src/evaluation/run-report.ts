@@ -6,6 +6,7 @@ import { UserError } from '../errors.js';
 import { writeFileAtomic } from '../runs/atomic.js';
 import { readLines } from '../runs/json-lines.js';
 import { readManifest, type Manifest } from '../runs/manifest.js';
+import { characters } from './characters.js';
 import { comparisonSchema, textRecord, type Comparison, type TextRecord } from './compare.js';
 import { readRewardModelEvaluation, rewardModelReport } from './reward-model/schema.js';
 import type { ReportInput } from './report/input.js';
@@ -37,7 +38,7 @@ const NANO_FOLDER = /nano/i;
  * Writes `report.md` and `report.html` of a run: of one stage's folder, or of a pipeline's folder with all of its stages.
  *
  * @returns the path of `report.html`
- * @throws UserError when the folder holds no run
+ * @throws UserError when the folder holds no run, or a file of it is damaged
  */
 export async function writeRunReport(out: string): Promise<string> {
   const folders = [out, ...['pretrain', 'sft', 'rm', 'grpo'].map((name) => path.join(out, name))];
@@ -55,8 +56,8 @@ export async function writeRunReport(out: string): Promise<string> {
     });
   }
   const evaluation = stages[0]!.manifest.stage === 'evaluate' ? out : path.join(out, 'evaluation');
-  const comparison = await readOptional(path.join(evaluation, 'evaluation.json'), comparisonSchema);
-  const texts = existsSync(path.join(evaluation, 'texts.jsonl')) ? readTexts(path.join(evaluation, 'texts.jsonl')) : [];
+  const comparison = await readComparison(evaluation);
+  const texts = readTexts(evaluation);
   const rewardModel = await readRewardModel(stages.find(({ manifest }) => manifest.stage === 'rm')?.folder);
   const input: ReportInput = {
     title: stages.length === 1 ? `duanzi ${stages[0]!.manifest.stage}` : 'duanzi: from CSV to jokes',
@@ -94,18 +95,33 @@ function stageOf(
   };
 }
 
-async function readOptional<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  if (!existsSync(file)) return undefined;
-  return schema.parse(JSON.parse(await readFile(file, 'utf8')));
+async function readComparison(folder: string): Promise<Comparison | undefined> {
+  const file = path.join(folder, 'evaluation.json');
+  return existsSync(file) ? parseOrRefuse(comparisonSchema, await readFile(file, 'utf8'), file) : undefined;
+}
+
+function readTexts(folder: string): TextRecord[] {
+  const file = path.join(folder, 'texts.jsonl');
+  return Array.from(readLines(file), ({ text, number }) => parseOrRefuse(textRecord, text, `${file}:${number}`));
+}
+
+function parseOrRefuse<T>(schema: z.ZodType<T>, text: string, where: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new UserError({
+      code: 'evaluation.file',
+      message: 'This is not what an evaluation writes.',
+      where,
+      fix: 'Restore the file, or remove the evaluation folder and run again.',
+      cause,
+    });
+  }
 }
 
 async function readRewardModel(folder: string | undefined): Promise<ReportInput['rewardModel']> {
   const evaluation = folder === undefined ? undefined : await readRewardModelEvaluation(folder);
   return evaluation === undefined ? undefined : rewardModelReport(evaluation);
-}
-
-function readTexts(file: string): TextRecord[] {
-  return Array.from(readLines(file), ({ text }) => textRecord.parse(JSON.parse(text)));
 }
 
 /** The comparison before → after GRPO, which is the last step of training. */
@@ -122,7 +138,7 @@ function rewardOf({ models, steps }: Comparison, texts: readonly TextRecord[]): 
       model: name,
       points: texts
         .filter(({ model }) => model === name)
-        .map(({ completion, reward }) => ({ length: [...completion].length, reward })),
+        .map(({ completion, reward }) => ({ length: characters(completion).length, reward })),
     })),
   };
 }
