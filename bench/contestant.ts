@@ -2,7 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Failure } from '../src/cli/report-error.js';
-import type { Answer, Order } from './messages.js';
+import type { Answer, Order, Used } from './messages.js';
 import type { Measurement, Setup, WorkName } from './work.js';
 
 /** A work failed in its process; says what the process had to say. */
@@ -15,9 +15,6 @@ export class WorkFailed extends Error {
 
 /** A work in a process of its own, which computes when asked and is idle otherwise: several can take turns. */
 export class Contestant {
-  /** Largest resident memory of the process so far, in bytes. */
-  peakBytes = 0;
-
   private constructor(
     private readonly child: ChildProcess,
     private readonly signal: AbortSignal,
@@ -39,10 +36,8 @@ export class Contestant {
     }
   }
 
-  async measure(): Promise<Measurement> {
-    const { measurement, peakBytes } = await ask(this.child, this.signal, { kind: 'once' }, 'measured');
-    this.peakBytes = peakBytes;
-    return measurement;
+  async measure(): Promise<Measurement & Used> {
+    return (await ask(this.child, this.signal, { kind: 'once' }, 'measured')).measurement;
   }
 
   async end(): Promise<void> {

@@ -5,8 +5,16 @@ import type { Measurement, Setup, WorkName } from './work.js';
 export type Order =
   { readonly kind: 'open'; readonly work: WorkName; readonly setup: Setup } | { readonly kind: 'once' };
 
+/** What a repetition took of the machine. */
+export interface Used {
+  /** Processor time of all threads of the process. */
+  readonly cpuSeconds: number;
+  /** Largest resident memory of the process so far. */
+  readonly peakBytes: number;
+}
+
 /** What it answers. */
 export type Answer =
   | { readonly kind: 'ready'; readonly description: string }
-  | { readonly kind: 'measured'; readonly measurement: Measurement; readonly peakBytes: number }
+  | { readonly kind: 'measured'; readonly measurement: Measurement & Used }
   | { readonly kind: 'failed'; readonly failure: Failure };

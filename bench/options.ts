@@ -44,7 +44,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     .option('--csv <file>', 'Rows to take texts from; both models then need a tokenizer (default: random tokens).')
     .option('--json <file>', 'Also write what was found as JSON.')
     .option('--only <names>', `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all).`)
-    .option('--steps <n>', 'Repetitions that count, after two that do not (default: 6).')
+    .option('--steps <n>', 'Repetitions that count, after one that does not (default: 6).')
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
     .option('--quick', 'Tiny models and batches, to see that everything works.')
     .exitOverride()

@@ -12,9 +12,12 @@ async function obey(order: Order): Promise<Answer> {
     return { kind: 'ready', description: work.description };
   }
   if (work === undefined) throw new Error('the work was not opened');
+  const before = process.cpuUsage();
   const measurement = await work.once();
-  // Kibibytes, on every system.
-  return { kind: 'measured', measurement, peakBytes: process.resourceUsage().maxRSS * 1024 };
+  const { user, system } = process.cpuUsage(before);
+  // Microseconds, and kibibytes on every system.
+  const used = { cpuSeconds: (user + system) / 1e6, peakBytes: process.resourceUsage().maxRSS * 1024 };
+  return { kind: 'measured', measurement: { ...measurement, ...used } };
 }
 
 process.on('message', (order: Order) => {

@@ -1,9 +1,7 @@
 import { Contestant } from './contestant.js';
+import type { Used } from './messages.js';
 import { spreadOf, type Spread } from './statistics.js';
 import type { Measurement, Setup, WorkName } from './work.js';
-
-/** Repetitions before the first that counts: memory is taken, and caches fill. */
-const WARM_UP = 2;
 
 /** What came of one work. */
 export interface Row {
@@ -15,6 +13,8 @@ export interface Row {
   /** All rates, the one above included. */
   readonly rates: Readonly<Record<string, Spread>>;
   readonly secondsPerStep: Spread;
+  /** Processor time of all threads: on a busy machine it says more than the clock. */
+  readonly cpuSecondsPerStep: Spread;
   readonly steps: number;
   /** Needed operations over time, in GFLOP/s, and as a share of the ceiling measured right before and after. */
   readonly gflops: Spread;
@@ -37,8 +37,9 @@ export async function race(
 ): Promise<{ row: Row; ceilings: number[] }> {
   const work = await Contestant.start(name, setup, options.signal);
   try {
-    for (let i = 0; i < WARM_UP; i++) await work.measure();
-    const measured: Measurement[] = [];
+    // Takes memory and fills caches.
+    await work.measure();
+    const measured: (Measurement & Used)[] = [];
     const ceilings = [gflopsOf(await options.ceiling.measure())];
     for (let i = 0; i < options.steps; i++) {
       measured.push(await work.measure());
@@ -50,7 +51,12 @@ export async function race(
   }
 }
 
-function rowOf(name: WorkName, work: Contestant, measured: readonly Measurement[], ceilings: readonly number[]): Row {
+function rowOf(
+  name: WorkName,
+  work: Contestant,
+  measured: readonly (Measurement & Used)[],
+  ceilings: readonly number[],
+): Row {
   const units = Object.keys(measured[0]!.amounts);
   const rate = (unit: string): Spread => spreadOf(measured.map(({ amounts, seconds }) => amounts[unit]! / seconds));
   const rates = Object.fromEntries(units.map((unit): [string, Spread] => [`${unit}/s`, rate(unit)]));
@@ -62,9 +68,10 @@ function rowOf(name: WorkName, work: Contestant, measured: readonly Measurement[
     unit,
     rates,
     secondsPerStep: spreadOf(measured.map(({ seconds }) => seconds)),
+    cpuSecondsPerStep: spreadOf(measured.map(({ cpuSeconds }) => cpuSeconds)),
     steps: measured.length,
     gflops: spreadOf(measured.map(gflopsOf)),
     share: spreadOf(measured.map((each, i) => (2 * gflopsOf(each)) / (ceilings[i]! + ceilings[i + 1]!))),
-    peakRss: work.peakBytes,
+    peakRss: measured.at(-1)!.peakBytes,
   };
 }

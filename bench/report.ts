@@ -16,13 +16,14 @@ export interface Findings {
 export function formatFindings({ machine, threads, ceilingSpread, rows }: Findings): string {
   const { cpu, cores, memoryBytes, system, loadBefore, versions } = machine;
   const table = [
-    ['work', 'rate', 'unit', 's/step', 'min–max', 'steps', 'GFLOP/s', 'of ceiling', 'peak RSS'],
-    ...rows.map(({ work, ours, unit, secondsPerStep: seconds, steps, gflops, share, peakRss }) => [
+    ['work', 'rate', 'unit', 's/step', 'min–max', 'cpu s/step', 'steps', 'GFLOP/s', 'of ceiling', 'peak RSS'],
+    ...rows.map(({ work, ours, unit, secondsPerStep: seconds, cpuSecondsPerStep, steps, gflops, share, peakRss }) => [
       work,
       significant(ours),
       unit,
       significant(seconds.median),
       `${significant(seconds.min)}–${significant(seconds.max)}`,
+      significant(cpuSecondsPerStep.median),
       String(steps),
       significant(gflops.median),
       `${(share.median * 100).toFixed(0)} %`,

@@ -19,7 +19,7 @@ export async function rollout(setup: Setup, batchSize: number): Promise<Work> {
   const adapter: Record<string, DeviceTensor> = {};
   for (const [name, tensor] of tensors) adapter[name] = await runtime.upload(tensor);
   const asked = await prompts(setup, policy, batchSize);
-  const maxNewTokens = setup.quick ? 4 : 64;
+  const maxNewTokens = setup.quick ? 4 : Math.max(16, 64 / batchSize);
   const cost = costOf(policy.folder);
   let repetition = 0;
   return {
