@@ -1,11 +1,15 @@
-import { mkdir, mkdtemp, readFile, rm as remove, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm as remove, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
 import { dataSection } from '../../src/config/data.js';
 import { loadConfig } from '../../src/config/load.js';
 import type { StageName } from '../../src/config/stages.js';
+import { PUBLISHED_FILES } from '../../src/data/published.js';
 import { completionOf, headlineOf, type Row } from '../../src/data/row.js';
 import { normalise, splitRows } from '../../src/data/split.js';
 import { UserError } from '../../src/errors.js';
@@ -252,5 +256,46 @@ describe('what a stage learns', () => {
     for (const file of files) expect((await read(given, file)) === (await read(other, file)), file).toBe(true);
     // They were looked at, though: what they say differs.
     expect(await read(given, 'metrics.jsonl')).not.toBe(await read(other, 'metrics.jsonl'));
+  });
+});
+
+describe('the bases that ship', () => {
+  const repository = fileURLToPath(new URL('../../', import.meta.url));
+  const { splitSeed, validationFraction } = dataSection.parse({ dir: '.' });
+  const provenance = z.object({
+    recipe: z.string(),
+    data: z.object({ files: z.record(z.string(), z.string()), splitSeed: z.int(), validationFraction: z.number() }),
+  });
+  const readRecipe = async (file: string): Promise<unknown> =>
+    parseYaml(await readFile(join(repository, file), 'utf8'));
+
+  it.each(['nano-qwen3', 'nano-deberta'])('%s was made of the training rows of the default split', async (name) => {
+    const text = await readFile(join(repository, 'assets', name, 'provenance.json'), 'utf8');
+    const { data, recipe } = provenance.parse(JSON.parse(text));
+    const files = Object.fromEntries(
+      PUBLISHED_FILES.map(({ name: file, sha256 }) => [file.replace('.csv', ''), sha256]),
+    );
+    expect(data).toEqual({ files, splitSeed, validationFraction });
+    expect(await readRecipe(recipe)).not.toHaveProperty('data');
+  });
+
+  it('are not asked for texts that they learned: no recipe on the published data holds out what they saw', async () => {
+    const settings = z.object({
+      models: z.object({ policy: z.string() }).optional(),
+      data: z
+        .object({
+          dir: z.string().optional(),
+          splitSeed: z.int().default(splitSeed),
+          validationFraction: z.number().default(validationFraction),
+        })
+        .prefault({}),
+    });
+    for (const name of await readdir(join(repository, 'recipes'))) {
+      const { models, data } = settings.parse(await readRecipe(join('recipes', name)));
+      if (models?.policy.includes('nano-') !== true || data.dir?.endsWith('mini-humor') === true) continue;
+      expect(data.splitSeed, name).toBe(splitSeed);
+      // A larger fraction holds out a superset.
+      expect(data.validationFraction, name).toBeLessThanOrEqual(validationFraction);
+    }
   });
 });
