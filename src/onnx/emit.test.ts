@@ -7,6 +7,7 @@ import type { Graph } from '../graph/graph.js';
 import { tensor, zeros, type Tensor } from '../graph/tensor.js';
 import {
   add,
+  broadcastTo,
   cast,
   dropoutMask,
   gelu,
@@ -70,6 +71,7 @@ const model = z.object({
       .default([]),
     input: z.array(valueInfo).default([]),
     output: z.array(valueInfo),
+    valueInfo: z.array(valueInfo).default([]),
   }),
 });
 
@@ -282,6 +284,18 @@ describe('an emitted model', () => {
       }),
       { numRuns: 20 },
     );
+  });
+
+  it('says what shape lies between inputs and outputs, also where it is computed at run time', () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', ['B', 'T']);
+    const flat = reshape(broadcastTo(reshape(x, ['B', 1, 'T']), ['B', 2, 'T']), ['2*B*T']);
+    graph.output('sum', reduceSum(mul(flat, 2)));
+    const { valueInfo: between, input, output } = decode(graph).graph;
+    const shapes = between.map(({ type }) => type.tensorType.shape.dim.map((each) => Object.values(each)[0]));
+    expect(shapes).toEqual(expect.arrayContaining([['B', 2, 'T'], ['2*B*T']]));
+    const ends = new Set([...input, ...output].map(({ name }) => name));
+    expect(between.filter(({ name }) => ends.has(name))).toEqual([]);
   });
 
   it('gives an input back as an output, and one value under two names', async () => {

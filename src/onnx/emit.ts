@@ -83,9 +83,22 @@ class ModelEmitter implements Emitter {
         initializer: this.#initializers,
         input: [...this.#inputs].map(valueInfo),
         output: [...this.#outputs].map(valueInfo),
+        valueInfo: [...this.#intermediates()].map(valueInfo),
       },
     });
     return { bytes, inputs: this.#inputs, outputs: this.#outputs };
+  }
+
+  /**
+   * What nodes compute, by its name here. The runtime infers shapes itself, but not through those that are computed at
+   * run time; where it cannot tell that two are equal it takes fresh memory instead of writing in place.
+   */
+  #intermediates(): Map<string, TensorType> {
+    const computed = new Set(this.#nodes.flatMap(({ output }) => output));
+    const types = new Map<string, TensorType>();
+    for (const [value, name] of this.#names) if (computed.has(name)) types.set(name, value);
+    for (const name of this.#outputs.keys()) types.delete(name);
+    return types;
   }
 
   #emit(node: Node): void {

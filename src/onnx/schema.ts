@@ -46,6 +46,7 @@ const root = protobuf.Root.fromJSON({
         initializer: { rule: 'repeated', type: 'TensorProto', id: 5 },
         input: { rule: 'repeated', type: 'ValueInfoProto', id: 11 },
         output: { rule: 'repeated', type: 'ValueInfoProto', id: 12 },
+        valueInfo: { rule: 'repeated', type: 'ValueInfoProto', id: 13 },
       },
     },
     OperatorSetIdProto: { fields: { domain: { type: 'string', id: 1 }, version: { type: 'int64', id: 2 } } },
