@@ -12,6 +12,7 @@ import {
   requireSameDim,
   requireSameDType,
 } from './infer.js';
+import { logSoftmaxOf } from './normalization.js';
 import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
 function inferRowsAndIds(logits: TensorType, ids: TensorType): void {
@@ -42,18 +43,10 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary
       return [{ dtype: inputs[0]!.dtype, shape: [inputs[0]!.shape[0]!] }];
     },
     emit: (emitter, node) => {
-      const logits = emitter.name(node.inputs[0]!);
+      const [logits, ids] = node.inputs.map((input) => emitter.name(input)) as [string, string];
+      const chosen = [logSoftmaxOf(emitter, logits), column(emitter, ids)];
       const axis = emitter.constant('int64', [1], [1]);
-      // log Σ exp in three passes that keep no (N, V) tensor but one: LogSoftmax followed by a gather keeps two.
-      const largest = emitter.node('ReduceMax', [logits, axis], { keepdims: 1 });
-      const total = emitter.node('ReduceSum', [emitter.node('Exp', [emitter.node('Sub', [logits, largest])]), axis], {
-        keepdims: 1,
-      });
-      const normaliser = emitter.node('Add', [largest, emitter.node('Log', [total])]);
-      const chosen = emitter.node('GatherElements', [logits, column(emitter, emitter.name(node.inputs[1]!))], {
-        axis: 1,
-      });
-      return [emitter.node('Squeeze', [emitter.node('Sub', [chosen, normaliser]), axis])];
+      return [emitter.node('Squeeze', [emitter.node('GatherElements', chosen, { axis: 1 }), axis])];
     },
     // dx = (onehot(id) − softmax(x)) · dlp
     vjp: ({ grad, inputs }) => [() => grad.graph.add('tokenLogProbsGrad', [inputs[0]!, inputs[1]!, grad])[0]!, null],
@@ -69,10 +62,9 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary
     emit: (emitter, node) => {
       const [logits, ids, grad] = node.inputs.map((input) => emitter.name(input)) as [string, string, string];
       const gradColumn = column(emitter, grad);
-      const spread = emitter.node('Mul', [
-        emitter.node('Softmax', [logits], { axis: -1 }),
-        emitter.node('Neg', [gradColumn]),
-      ]);
+      // Not Softmax: the log-probabilities are there already, and the runtime merges nodes that compute the same.
+      const probabilities = emitter.node('Exp', [logSoftmaxOf(emitter, logits)]);
+      const spread = emitter.node('Mul', [probabilities, emitter.node('Neg', [gradColumn])]);
       return [
         emitter.node('ScatterElements', [spread, column(emitter, ids), gradColumn], { axis: 1, reduction: 'add' }),
       ];

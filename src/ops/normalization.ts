@@ -37,6 +37,15 @@ function inverseRoot(emitter: Emitter, variance: string, x: TensorType, epsilon:
   return emitter.node('Reciprocal', [emitter.node('Sqrt', [shifted])]);
 }
 
+/** Writes log-probabilities over the last axis of an ONNX value. */
+export function logSoftmaxOf(emitter: Emitter, x: string): string {
+  if (emitter.device === 'cpu') return emitter.node('LogSoftmax', [x], { axis: -1 });
+  const axis = emitter.constant('int64', [1], [-1]);
+  const shifted = emitter.node('Sub', [x, emitter.node('ReduceMax', [x, axis], { keepdims: 1 })]);
+  const total = emitter.node('ReduceSum', [emitter.node('Exp', [shifted]), axis], { keepdims: 1 });
+  return emitter.node('Sub', [shifted, emitter.node('Log', [total])]);
+}
+
 export const normalization: OpRecords<'softmax' | 'logSoftmax' | 'rmsNorm' | 'layerNorm'> = {
   softmax: {
     infer: inferLastAxis,
@@ -51,14 +60,7 @@ export const normalization: OpRecords<'softmax' | 'logSoftmax' | 'rmsNorm' | 'la
   },
   logSoftmax: {
     infer: inferLastAxis,
-    emit: (emitter, node) => {
-      const x = emitter.name(node.inputs[0]!);
-      if (emitter.device === 'cpu') return [emitter.node('LogSoftmax', [x], { axis: -1 })];
-      const axis = emitter.constant('int64', [1], [-1]);
-      const shifted = emitter.node('Sub', [x, emitter.node('ReduceMax', [x, axis], { keepdims: 1 })]);
-      const total = emitter.node('ReduceSum', [emitter.node('Exp', [shifted]), axis], { keepdims: 1 });
-      return [emitter.node('Sub', [shifted, emitter.node('Log', [total])])];
-    },
+    emit: (emitter, node) => [logSoftmaxOf(emitter, emitter.name(node.inputs[0]!))],
     // dx = dy − softmax(x) · Σ dy
     vjp: ({ grad, outputs }) => [() => sub(grad, mul(exp(outputs[0]!), reduceSum(grad, -1, true)))],
   },
