@@ -48,3 +48,6 @@ export function formatSetting(value: unknown): string {
 function minus(text: string): string {
   return text.replace('-', '−');
 }
+
+/** An ISO 8601 time for people, to the minute. */
+export const timeForPeople = (iso: string): string => iso.replace(/T(\d\d:\d\d).*Z$/, ' $1 UTC');

@@ -1,4 +1,4 @@
-import { formatNumber, formatPercent, formatSeconds, formatSetting } from './format.js';
+import { formatNumber, formatPercent, formatSeconds, formatSetting, timeForPeople } from './format.js';
 import { generatorCells } from './html/reward.js';
 import { parseReportInput, type Report, type ReportInput } from './input.js';
 import { visible } from './markup.js';
@@ -16,7 +16,7 @@ export function renderMarkdown(input: ReportInput): string {
   const blocks = [
     `# ${escapeMarkdown(report.title)}`,
     report.subtitle && escapeMarkdown(report.subtitle),
-    report.createdAt && escapeMarkdown(report.createdAt),
+    report.createdAt && escapeMarkdown(timeForPeople(report.createdAt)),
     report.expectation && escapeMarkdown(report.expectation),
     ...rewardBlocks(report),
     ...generationBlocks(report),

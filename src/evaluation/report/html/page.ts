@@ -1,3 +1,4 @@
+import { timeForPeople } from '../format.js';
 import { parseReportInput, type ReportInput } from '../input.js';
 import { html, trusted, type Html } from '../markup.js';
 import { style } from '../style.js';
@@ -41,7 +42,7 @@ export async function renderHtml(input: ReportInput): Promise<string> {
         <header>
           <h1>${report.title}</h1>
           ${report.subtitle !== undefined && html`<div>${report.subtitle}</div>`}
-          ${report.createdAt !== undefined && html`<div class="meta">${report.createdAt}</div>`}
+          ${report.createdAt !== undefined && html`<div class="meta">${timeForPeople(report.createdAt)}</div>`}
           ${shown.length > 1 && html`<nav>${shown.map(([id, name]) => html`<a href="#${id}">${name}</a>`)}</nav>`}
         </header>
         <main>
