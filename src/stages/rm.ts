@@ -77,9 +77,8 @@ export async function rm(config: RmConfig, context: StageContext): Promise<strin
       return probabilitiesOf(await classifier.logits(sequences, options));
     };
 
-    const order = new EpochOrder(texts.length, section.batchSize, config.seed, {
-      lengths: texts.map(({ inputIds }) => inputIds.length),
-    });
+    // Not by length, which goes with the label: batches of one label would teach little else.
+    const order = new EpochOrder(texts.length, section.batchSize, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     run.emit({ type: 'start', stage: 'rm', totalSteps, out: run.path });
 
