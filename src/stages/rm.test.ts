@@ -93,12 +93,12 @@ describe('a whole run', () => {
       ['loss', 'accuracy', 'precision', 'recall', 'f1', 'roc_auc', 'ece'].map((name) => `eval_${name}`),
     );
     const trained = looks.slice(1);
-    const best = Math.max(...trained.map(({ values }) => values['eval_f1']!));
-    const { step, values } = trained.find((look) => look.values['eval_f1'] === best)!;
+    const best = Math.max(...trained.map(({ values }) => values['eval_roc_auc']!));
+    const { step, values } = trained.find((look) => look.values['eval_roc_auc'] === best)!;
     expect(step).toBeLessThan(looks.at(-1)!.step);
     const evaluation = (await readRewardModelEvaluation(out))!;
     expect(evaluation.step).toBe(step);
-    expect(evaluation.validation?.metrics).toMatchObject({ f1: best, logLoss: values['eval_loss'] });
+    expect(evaluation.validation?.metrics).toMatchObject({ rocAuc: best, logLoss: values['eval_loss'] });
 
     const written = await openModelFolder(join(out, 'model'));
     const names = [...written.weights.keys()];
