@@ -13,7 +13,7 @@ export interface Row {
   /** All rates, the one above included. */
   readonly rates: Readonly<Record<string, Spread>>;
   readonly secondsPerStep: Spread;
-  /** Processor time of all threads: on a busy machine it says more than the clock. */
+  /** Processor time of all threads, of the prompt pass too where there is one: on a busy machine it says more than the clock. */
   readonly cpuSecondsPerStep: Spread;
   readonly steps: number;
   /** Needed operations over time, in GFLOP/s, and as a share of the ceiling measured right before and after. */
