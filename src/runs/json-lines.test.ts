@@ -39,7 +39,7 @@ describe('metrics.jsonl', () => {
     const name = fc.string({ minLength: 1 }).filter((text) => !['step', 'epoch', '__proto__'].includes(text));
     const row = fc.record({
       step: fc.nat(),
-      epoch: fc.double({ min: 0, max: 100 }).map((value) => value + 0),
+      epoch: fc.double({ min: 0, max: 100, noNaN: true }).map((value) => value + 0),
       values: fc.dictionary(
         name,
         fc.double().map((value) => (value === 0 ? 0 : value)),
