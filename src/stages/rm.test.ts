@@ -128,7 +128,7 @@ describe('a whole run', () => {
     expect(test!.metrics.accuracy).toBeGreaterThan(0.9);
     expect(test!.metrics.reliability).toHaveLength(10);
     expect(test!.metrics.confusion.flat().reduce((a, b) => a + b, 0)).toBe(24);
-    expect(baselines.map(({ name }) => name)).toEqual(['majority', 'length', 'prompt', 'text', 'everything']);
+    expect(baselines.map(({ name }) => name)).toEqual(['majority', 'length', 'prompt', 'text', 'input', 'everything']);
     for (const { metrics } of baselines) expect(metrics.rows).toBe(validation!.metrics.rows);
     // Both rows of a headline have one prompt, and both texts one length: neither gives anything away.
     for (const rival of ['majority', 'length', 'prompt']) {
@@ -212,7 +212,7 @@ it('stops among the baselines too, and goes on from there', async () => {
   await expect(rm(await configOf(flags), stopping)).rejects.toThrow(Interrupted);
   await rm(await configOf({ ...flags, resume: true }), silent);
   const { baselines, test } = (await readRewardModelEvaluation(folder('late')))!;
-  expect(baselines).toHaveLength(5);
+  expect(baselines).toHaveLength(6);
   expect(test).toBeNull();
 });
 

@@ -140,7 +140,8 @@ describe('runBaselines', () => {
     return Array.from({ length: count }, (_, i) => {
       const label = i % 3 === 0 ? 0 : 1;
       const text = Array.from({ length: 6 }, word).join('') + (label === 1 ? '笑' : '哭');
-      return { context: [word() + word(), word()], text, label };
+      const context = [word() + word(), word()];
+      return { context, text, inputs: [`${context[0]!}：${text}`], label };
     });
   };
 
@@ -152,15 +153,24 @@ describe('runBaselines', () => {
       onProgress: ({ done, total, note }) => progress.push(`${done}/${total} ${note}`),
     });
     const auc = Object.fromEntries(results.map(({ name, metrics }) => [name, metrics.rocAuc!]));
-    expect(results.map(({ name }) => name)).toEqual(['majority', 'length', 'prompt', 'text', 'everything']);
+    expect(results.map(({ name }) => name)).toEqual(['majority', 'length', 'prompt', 'text', 'input', 'everything']);
     expect(results.every(({ converged }) => converged)).toBe(true);
     expect(auc['majority']).toBe(0.5);
     expect(auc['length']).toBe(0.5);
     expect(auc['prompt']).toBeLessThan(0.7);
     expect(auc['text']).toBe(1);
+    expect(auc['input']).toBeGreaterThan(0.99);
     expect(auc['everything']).toBeGreaterThan(0.99);
     expect(results[0]!.metrics.confusion[1]).toEqual([0, 60]);
-    expect(progress).toEqual(['0/5 majority', '1/5 length', '2/5 prompt', '3/5 text', '4/5 everything', '5/5 done']);
+    expect(progress).toEqual([
+      '0/6 majority',
+      '1/6 length',
+      '2/6 prompt',
+      '3/6 text',
+      '4/6 input',
+      '5/6 everything',
+      '6/6 done',
+    ]);
   });
 
   it('gives the same scores again', async () => {

@@ -11,11 +11,16 @@ export interface BaselineItem {
   context: readonly string[];
   /** What is judged: the joke. */
   text: string;
+  /**
+   * What the model reads of it, prompt and text as one: in training one for each template that made a prompt, in
+   * validation the one that is judged.
+   */
+  inputs: readonly string[];
   /** 1: humorous. */
   label: 0 | 1;
 }
 
-export type BaselineName = 'majority' | 'length' | 'prompt' | 'text' | 'everything';
+export type BaselineName = 'majority' | 'length' | 'prompt' | 'text' | 'input' | 'everything';
 
 export interface BaselineResult {
   name: BaselineName;
@@ -49,14 +54,15 @@ const baselines: Record<BaselineName, { description: string; fit: Fit }> = {
   length: { description: 'length of the text alone', fit: lengthOnly },
   prompt: { description: 'character n-grams of the prompt, without the text', fit: ngrams((item) => item.context) },
   text: { description: 'character n-grams of the text alone', fit: ngrams((item) => [item.text]) },
+  input: { description: 'character n-grams of what the model reads', fit: ngramsOfInputs },
   everything: {
-    description: 'character n-grams of prompt and text',
+    description: 'character n-grams of every column and the text',
     fit: ngrams((item) => [...item.context, item.text]),
   },
 };
 
 /**
- * What a reward model must be judged against: how far each of five cheap scorers, fitted on `train`, gets on
+ * What a reward model must be judged against: how far each of six cheap scorers, fitted on `train`, gets on
  * `validation`. N-gram scorers are TF-IDF of 1 to 4 characters with logistic regression. Gives the event loop a turn
  * every few milliseconds.
  *
@@ -105,16 +111,34 @@ async function lengthOnly({ train, validation, C, signal }: BaselineOptions): Pr
 
 function ngrams(partsOf: (item: BaselineItem) => readonly string[]): Fit {
   const textOf = (item: BaselineItem) => partsOf(item).join('\n');
-  return async ({ train, validation, C, signal }) => {
-    const texts = train.map(textOf);
-    const tfidf = await fitTfidf(texts, { signal });
-    const features = await transformTfidf(tfidf, texts, signal);
-    const model = await fitLogisticRegression(features, labelsOf(train), { ...(C && { C }), signal });
-    return {
-      scores: predictProbabilities(model, await transformTfidf(tfidf, validation.map(textOf), signal)),
-      features: features.columns,
-      converged: model.converged,
-    };
+  return ({ train, validation, ...options }) =>
+    fitNgrams(train.map(textOf), labelsOf(train), validation.map(textOf), options);
+}
+
+/** As the model learns: every prompt of a row makes a text of its own. */
+function ngramsOfInputs({ train, validation, ...options }: BaselineOptions): Promise<Prediction> {
+  const labels = Uint8Array.from(train.flatMap(({ inputs, label }) => inputs.map(() => label)));
+  return fitNgrams(
+    train.flatMap(({ inputs }) => inputs),
+    labels,
+    validation.map(({ inputs }) => inputs[0]!),
+    options,
+  );
+}
+
+async function fitNgrams(
+  texts: readonly string[],
+  labels: Uint8Array,
+  unseen: readonly string[],
+  { C, signal }: Pick<BaselineOptions, 'C' | 'signal'>,
+): Promise<Prediction> {
+  const tfidf = await fitTfidf(texts, { signal });
+  const features = await transformTfidf(tfidf, texts, signal);
+  const model = await fitLogisticRegression(features, labels, { ...(C && { C }), signal });
+  return {
+    scores: predictProbabilities(model, await transformTfidf(tfidf, unseen, signal)),
+    features: features.columns,
+    converged: model.converged,
   };
 }
 

@@ -12,7 +12,7 @@ export function addedValueSentences({ metrics, baselines, added, evaluatedOn }: 
   if (best !== undefined && metrics.rocAuc !== null) {
     const ahead = metrics.rocAuc - best.rocAuc;
     sentences.push(
-      `On ${formatNumber(metrics.rows)} ${evaluatedOn} rows the reward model reaches a ROC AUC of ` +
+      `On ${formatNumber(metrics.rows)} ${evaluatedOn} texts the reward model reaches a ROC AUC of ` +
         `${formatNumber(metrics.rocAuc)}, ${formatNumber(Math.abs(ahead))} ${ahead < 0 ? 'below' : 'above'} the best ` +
         `baseline (${best.name}, ${formatNumber(best.rocAuc)}).`,
     );

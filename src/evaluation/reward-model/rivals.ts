@@ -1,5 +1,5 @@
 import { completionOf, type Row } from '../../data/row.js';
-import { placesOf, type Templates } from '../../data/templates.js';
+import { placesOf, promptsOf, type Prompt, type Templates } from '../../data/templates.js';
 import { addedValue } from '../baselines/added-value.js';
 import { runBaselines, type BaselineItem, type BaselineOptions } from '../baselines/baselines.js';
 import { characters } from '../characters.js';
@@ -29,7 +29,10 @@ export async function compareWithBaselines(
   const rows = input.validation.map(itemOf);
   const results = await runBaselines({
     train: input.train.map(itemOf),
-    validation: texts.map(({ row }) => rows[row]!),
+    validation: texts.map(({ row, template }) => {
+      const { prompt } = rows[row]!.prompts.find((each) => each.template === template)!;
+      return { ...rows[row]!, inputs: [prompt + rows[row]!.text] };
+    }),
     ...(input.onProgress && { onProgress: input.onProgress }),
     signal,
   });
@@ -56,14 +59,20 @@ export async function compareWithBaselines(
   return { baselines, added };
 }
 
-/** What the baselines see of a row: the columns that prompts are made of, and the text. */
-function itemMaker(templates: Templates): (row: Row) => BaselineItem {
+/** What the baselines see of a row: the columns that prompts are made of, the prompts, and the text. */
+function itemMaker(templates: Templates): (row: Row) => BaselineItem & { readonly prompts: readonly Prompt[] } {
   const places = [...new Set(Object.values(templates).flatMap(placesOf))];
-  return (row) => ({
-    context: places.map((place) => row.fields[place] ?? '').filter((value) => value.trim() !== ''),
-    text: completionOf(row),
-    label: row.label!,
-  });
+  return (row) => {
+    const text = completionOf(row);
+    const prompts = promptsOf(row, templates);
+    return {
+      context: places.map((place) => row.fields[place] ?? '').filter((value) => value.trim() !== ''),
+      text,
+      prompts,
+      inputs: prompts.map(({ prompt }) => prompt + text),
+      label: row.label!,
+    };
+  };
 }
 
 /** The probability whose logit is the mean of the logits. */
