@@ -5,13 +5,14 @@ import type { Value } from '../src/graph/graph.js';
 import { elementCount } from '../src/graph/tensor.js';
 import type { DebertaV2Config } from '../src/models/config/deberta-v2.js';
 import { toHuggingFaceConfig, type ModelConfig } from '../src/models/config/model-config.js';
-import type { Qwen3Config } from '../src/models/config/qwen3.js';
+import type { CausalConfig } from '../src/models/config/causal.js';
 import { stream } from '../src/random.js';
 import { classifierContext } from '../src/rewards/classifier.js';
 import { causalGraph } from '../src/training/language.js';
 
 /** Four layers of the shape of Qwen3-0.6B (28 layers), with its whole vocabulary; stored as published, in bfloat16. */
-const QWEN3: Qwen3Config = {
+const QWEN3: CausalConfig = {
+  kind: 'causal',
   modelType: 'qwen3',
   architecture: 'Qwen3ForCausalLM',
   vocabSize: 151936,
@@ -25,9 +26,13 @@ const QWEN3: Qwen3Config = {
   maxPositionEmbeddings: 40960,
   initializerRange: 0.02,
   rmsNormEps: 1e-6,
-  ropeTheta: 1e6,
+  rope: { type: 'default', theta: 1e6 },
   tieWordEmbeddings: true,
-  attentionBias: false,
+  qkNorm: true,
+  qkvBias: false,
+  outputBias: false,
+  mlpBias: false,
+  labels: [],
   attentionDropout: 0,
   bosTokenId: null,
   eosTokenIds: [151645],
@@ -37,6 +42,7 @@ const QWEN3: Qwen3Config = {
 
 /** Three layers of the shape of Erlangshen-DeBERTa-v2-97M-Chinese (12 layers). */
 const DEBERTA: DebertaV2Config = {
+  kind: 'encoder',
   modelType: 'deberta-v2',
   architecture: 'DebertaV2ForSequenceClassification',
   vocabSize: 12800,
@@ -72,7 +78,7 @@ const DEBERTA: DebertaV2Config = {
 };
 
 const small = { vocabSize: 500, hiddenSize: 32, intermediateSize: 64, numHiddenLayers: 2, numAttentionHeads: 2 };
-const QUICK_QWEN3: Qwen3Config = {
+const QUICK_QWEN3: CausalConfig = {
   ...{ ...QWEN3, ...small },
   ...{ numKeyValueHeads: 1, headDim: 16, eosTokenIds: [499], padTokenId: 498 },
 };

@@ -1,5 +1,5 @@
 import { UserError } from '../errors.js';
-import type { Qwen3Config } from '../models/config/qwen3.js';
+import type { CausalConfig } from '../models/config/causal.js';
 
 /**
  * Refuses a sequence that a model cannot take.
@@ -10,7 +10,7 @@ import type { Qwen3Config } from '../models/config/qwen3.js';
  */
 export function checkSequence(
   ids: readonly number[],
-  model: Pick<Qwen3Config, 'vocabSize' | 'maxPositionEmbeddings'>,
+  model: Pick<CausalConfig, 'vocabSize' | 'maxPositionEmbeddings'>,
   { room, where }: { room: number; where: string },
 ): void {
   const { vocabSize, maxPositionEmbeddings: positions } = model;

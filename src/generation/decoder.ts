@@ -1,6 +1,6 @@
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
-import type { Qwen3Config } from '../models/config/qwen3.js';
-import { pastName, presentName, qwen3Decoder } from '../models/qwen3.js';
+import type { CausalConfig } from '../models/config/causal.js';
+import { pastName, presentName, causalDecoder } from '../models/causal.js';
 import { ModelContext, type LoraSettings } from '../nn/context.js';
 import { gatherRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -10,7 +10,7 @@ import type { SamplingSettings } from './sampling-settings.js';
 
 /** A causal model as the generation code takes it: the base's weights in their files, an adapter's as feeds. */
 export interface CausalModel {
-  readonly config: Qwen3Config;
+  readonly config: CausalConfig;
   readonly weights: ReadonlyMap<string, StoredTensor>;
   readonly lora?: LoraSettings;
 }
@@ -68,7 +68,7 @@ export class Decoder {
       newGraph(),
       model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } },
     );
-    qwen3Decoder(context, model.config);
+    causalDecoder(context, model.config);
     const program = await runtime.compile(context.graph, model.weights);
     const compaction = await runtime.compile(compactionGraph(model.config));
     return new Decoder(runtime, model, program, compaction, new SamplerScratch(model.config.vocabSize));
@@ -234,7 +234,7 @@ async function disposeAll(cache: Cache): Promise<void> {
 }
 
 /** Copies some rows of every cache: `past_…` (B, …), `rows` int32 (N) → `present_…` (N, …). */
-function compactionGraph(config: Qwen3Config): ReturnType<typeof newGraph> {
+function compactionGraph(config: CausalConfig): ReturnType<typeof newGraph> {
   const graph = newGraph();
   const rows = graph.input('rows', 'int32', ['N']);
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {

@@ -3,7 +3,7 @@ import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Qwen3Config } from '../models/config/qwen3.js';
+import { writes, type CausalConfig } from '../models/config/causal.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
@@ -12,7 +12,7 @@ import type { CausalModel } from './decoder.js';
 /** A causal model folder, opened for writing texts: with its tokenizer and, where asked for, an adapter. */
 export interface Policy {
   readonly folder: ModelFolder;
-  readonly config: Qwen3Config;
+  readonly config: CausalConfig;
   readonly model: CausalModel;
   /** The adapter's weights, to feed; undefined without an adapter. */
   readonly adapter: Readonly<Record<string, Tensor>> | undefined;
@@ -33,10 +33,10 @@ export async function openPolicy(modelDir: string, adapterDir?: string): Promise
   const eos = tokenizer?.special.eos;
   const folder = await openModelFolder(modelDir, eos === undefined ? {} : { tokenizerEosIds: [eos] });
   const { config } = folder;
-  if (config.modelType !== 'qwen3') {
+  if (config.kind !== 'causal' || !writes(config)) {
     throw new UserError({
       code: 'model.not-causal',
-      message: `A model of type ${config.modelType} cannot write texts.`,
+      message: `A ${config.architecture} cannot write texts.`,
       where: modelDir,
       fix: 'Give a causal language model, such as assets/nano-qwen3.',
     });

@@ -1,5 +1,5 @@
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../models/qwen3.js';
+import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
 import { ModelContext } from '../nn/context.js';
 import { rowsAt } from '../nn/losses.js';
 import { div, tokenLogProbs } from '../ops/build.js';
@@ -24,8 +24,8 @@ export class Scorer {
       model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } },
     );
     const { graph } = context;
-    const { hidden } = qwen3Hidden(context, model.config, causalInputs(context));
-    const logits = qwen3Logits(context, model.config, rowsAt(hidden, graph.input('rows', 'int32', ['N'])));
+    const { hidden } = causalHidden(context, model.config, causalInputs(context));
+    const logits = causalLogits(context, model.config, rowsAt(hidden, graph.input('rows', 'int32', ['N'])));
     const scaled = div(logits, graph.input('temperature', 'float32', []));
     graph.output('logprobs', tokenLogProbs(scaled, graph.input('targets', 'int32', ['N'])));
     return new Scorer(await runtime.compile(graph, model.weights));

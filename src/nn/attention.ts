@@ -6,8 +6,6 @@ import {
   and,
   broadcastTo,
   cast,
-  constant,
-  cos,
   equal,
   iota,
   less,
@@ -16,7 +14,6 @@ import {
   not,
   reshape,
   scalar,
-  sin,
   softmax,
   transpose,
   where,
@@ -25,21 +22,6 @@ import type { ModelContext } from './context.js';
 
 /** Far below any score, far above −∞: a row that may attend nowhere stays finite. */
 const MASKED = -1e30;
-
-/** cos and sin of position · theta^(−2i/D) for i < D/2: positions int32 (B, T) → two of (B, T, 1, D/2). */
-export function rotaryAngles(
-  positions: Value,
-  headDim: number,
-  theta: number,
-  dtype: DType,
-): { cosines: Value; sines: Value } {
-  const [batch, length] = [positions.shape[0]!, positions.shape[1]!];
-  const half = headDim / 2;
-  const frequencies = Array.from({ length: half }, (_, i) => Math.fround(1 / Math.pow(theta, (2 * i) / headDim)));
-  const frequency = constant(positions.graph, dtype, [half], frequencies);
-  const angles = mul(reshape(cast(positions, dtype), [batch, length, 1, 1]), frequency);
-  return { cosines: cos(angles), sines: sin(angles) };
-}
 
 /** What each position may attend to, as a bias: 0 or far below. attentionMask int32 (B, T) → (B, 1, 1, T, T), causal. */
 export function causalBias(attentionMask: Value, dtype: DType): Value {

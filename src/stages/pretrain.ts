@@ -8,7 +8,7 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import type { ModelConfig } from '../models/config/model-config.js';
-import type { Qwen3Config } from '../models/config/qwen3.js';
+import type { CausalConfig } from '../models/config/causal.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
@@ -167,13 +167,13 @@ async function openGiven({ model: modelDir, pretrain: section }: PretrainConfig)
   return { dir, tokenizer, model };
 }
 
-function requireObjective(objective: 'causal' | 'masked', { modelType }: ModelConfig): void {
-  if (modelType === (objective === 'causal' ? 'qwen3' : 'deberta-v2')) return;
+function requireObjective(objective: 'causal' | 'masked', { kind, architecture }: ModelConfig): void {
+  if (kind === (objective === 'causal' ? 'causal' : 'encoder')) return;
   throw new UserError({
     code: 'pretrain.objective',
-    message: `The objective ${objective} does not fit a model of type ${modelType}.`,
+    message: `The objective ${objective} does not fit a ${architecture}.`,
     where: 'pretrain.objective',
-    fix: `Set it to ${modelType === 'qwen3' ? 'causal' : 'masked'}, or give another model.`,
+    fix: `Set it to ${kind === 'causal' ? 'causal' : 'masked'}, or give another model.`,
   });
 }
 
@@ -218,6 +218,7 @@ function freshConfig(section: PretrainConfig['pretrain'], tokenizer: Tokenizer, 
   if (section.objective === 'causal') {
     return {
       ...common,
+      kind: 'causal',
       modelType: 'qwen3',
       architecture: 'Qwen3ForCausalLM',
       numKeyValueHeads: section.kvHeads,
@@ -225,16 +226,21 @@ function freshConfig(section: PretrainConfig['pretrain'], tokenizer: Tokenizer, 
       hiddenAct: 'silu',
       maxPositionEmbeddings: 2048,
       rmsNormEps: 1e-6,
-      ropeTheta: 10000,
+      rope: { type: 'default', theta: 10000 },
       tieWordEmbeddings: true,
-      attentionBias: false,
+      qkNorm: true,
+      qkvBias: false,
+      outputBias: false,
+      mlpBias: false,
+      labels: [],
       attentionDropout: 0,
       bosTokenId: null,
       eosTokenIds: [tokenizer.requireSpecial('eos', where)],
-    } satisfies Qwen3Config;
+    } satisfies CausalConfig;
   }
   return {
     ...common,
+    kind: 'encoder',
     modelType: 'deberta-v2',
     architecture: 'DebertaV2ForMaskedLM',
     hiddenAct: 'gelu',
@@ -263,7 +269,7 @@ function freshConfig(section: PretrainConfig['pretrain'], tokenizer: Tokenizer, 
 }
 
 const generationConfig = (config: ModelConfig): { generationConfig?: Record<string, unknown> } =>
-  config.modelType === 'qwen3'
+  config.kind === 'causal'
     ? { generationConfig: { eos_token_id: [...config.eosTokenIds], pad_token_id: config.padTokenId } }
     : {};
 
@@ -288,7 +294,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
   const padId = tokenizer.requireSpecial('pad', where);
   const collateAll = (samples: readonly EncodedText[]): SampleBatch => collate(samples, { padId });
   const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
-  if (model.modelType === 'qwen3') {
+  if (model.kind === 'causal') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {
       graph: (training) => causalGraph(model, { training: training && dropsOut(model), statistics: !training }),

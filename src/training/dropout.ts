@@ -9,7 +9,7 @@ export const dropoutSeed = (seed: number, step: number, microBatch = 0): Record<
 
 /** Whether a training graph of all of a model's parameters draws masks at all. */
 export const dropsOut = (model: ModelConfig): boolean =>
-  model.modelType === 'qwen3'
+  model.kind === 'causal'
     ? model.attentionDropout > 0
     : Math.max(model.hiddenDropoutProb, model.attentionProbsDropoutProb, model.poolerDropout, model.classifierDropout) >
       0;

@@ -1,10 +1,10 @@
 import type { Graph, Value } from '../graph/graph.js';
 import { tensor, type Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
-import type { Qwen3Config } from '../models/config/qwen3.js';
+import type { CausalConfig } from '../models/config/causal.js';
 import { debertaV2Hidden, debertaV2MaskedLogits, encoderInputs } from '../models/deberta-v2.js';
 import { causalFeeds, encoderFeeds } from '../models/feeds.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../models/qwen3.js';
+import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { rowsAt, tokenStatistics } from '../nn/losses.js';
 import { div, neg, reduceSum, tokenLogProbs } from '../ops/build.js';
@@ -53,10 +53,10 @@ function withLoss(
 }
 
 /** Next-token prediction with Qwen3. */
-export function causalGraph(config: Qwen3Config, options: LanguageOptions): LanguageGraph {
+export function causalGraph(config: CausalConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
-  const { hidden } = qwen3Hidden(context, config, causalInputs(context));
-  return withLoss(context, hidden, (rows) => qwen3Logits(context, config, rows), options);
+  const { hidden } = causalHidden(context, config, causalInputs(context));
+  return withLoss(context, hidden, (rows) => causalLogits(context, config, rows), options);
 }
 
 /** Masked-token prediction with DeBERTa-v2. */

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { mergeAdapter } from '../checkpoints/merge.js';
 import { openPolicy, type Policy } from '../generation/policy.js';
 import { wrap } from '../graph/tensor.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../models/qwen3.js';
+import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
 import { ModelContext } from '../nn/context.js';
 import { flattenRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -48,8 +48,8 @@ export async function mergedPolicy(
 /** The logits of a fixed random text. */
 async function probe(runtime: Runtime, { config, model, adapter }: Policy): Promise<Float32Array> {
   const context = new ModelContext(newGraph(), model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } });
-  const { hidden } = qwen3Hidden(context, config, causalInputs(context));
-  context.graph.output('logits', qwen3Logits(context, config, flattenRows(hidden)));
+  const { hidden } = causalHidden(context, config, causalInputs(context));
+  context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
   const program = await runtime.compile(context.graph, model.weights);
   const random = stream(0, 'merge probe');
   const shape = [1, PROBE_LENGTH];

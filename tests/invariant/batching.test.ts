@@ -9,7 +9,14 @@ import { unfiltered, type SamplingSettings } from '../../src/generation/sampling
 import { Scorer } from '../../src/generation/scorer.js';
 import { tensor, wrap, zeros, type Tensor } from '../../src/graph/tensor.js';
 import { causalFeeds } from '../../src/models/feeds.js';
-import { causalInputs, pastName, presentName, qwen3Decoder, qwen3Hidden, qwen3Logits } from '../../src/models/qwen3.js';
+import {
+  causalInputs,
+  pastName,
+  presentName,
+  causalDecoder,
+  causalHidden,
+  causalLogits,
+} from '../../src/models/causal.js';
 import { ModelContext } from '../../src/nn/context.js';
 import { flattenRows } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
@@ -152,8 +159,8 @@ describe('decoding', () => {
   /** Logits of every position of one sequence, without a cache. */
   async function uncachedProgram(): Promise<Program> {
     const context = new ModelContext(newGraph(), { lora: policy.model.lora! });
-    const { hidden } = qwen3Hidden(context, TINY, causalInputs(context));
-    context.graph.output('logits', qwen3Logits(context, TINY, flattenRows(hidden)));
+    const { hidden } = causalHidden(context, TINY, causalInputs(context));
+    context.graph.output('logits', causalLogits(context, TINY, flattenRows(hidden)));
     return runtime.compile(context.graph, policy.folder.weights);
   }
 
@@ -219,7 +226,7 @@ describe('decoding', () => {
 
   it('over a cache gives the logits and log-probabilities of a full forward pass', async () => {
     const context = new ModelContext(newGraph(), { lora: policy.model.lora! });
-    qwen3Decoder(context, TINY);
+    causalDecoder(context, TINY);
     const cached = await runtime.compile(context.graph, policy.folder.weights);
     const uncached = await uncachedProgram();
     const scorer = await Scorer.create(runtime, policy.model);

@@ -29,6 +29,7 @@ describe('configs as transformers wrote them', () => {
   it.each(['qwen3', 'qwen3_untied', 'qwen3_sharded_bf16'])('%s', async (name) => {
     const config = parseModelConfig(await readJson(name, 'model/config.json'), name);
     expect(config).toEqual({
+      kind: 'causal',
       modelType: 'qwen3',
       architecture: 'Qwen3ForCausalLM',
       vocabSize: 320,
@@ -42,9 +43,13 @@ describe('configs as transformers wrote them', () => {
       maxPositionEmbeddings: 256,
       initializerRange: 0.02,
       rmsNormEps: 1e-6,
-      ropeTheta: 1e6,
+      rope: { type: 'default', theta: 1e6 },
       tieWordEmbeddings: name !== 'qwen3_untied',
-      attentionBias: false,
+      qkNorm: true,
+      qkvBias: false,
+      outputBias: false,
+      mlpBias: false,
+      labels: [],
       attentionDropout: 0,
       bosTokenId: null,
       eosTokenIds: [1],

@@ -14,7 +14,7 @@ afterAll(() => runtime.close());
 
 async function model(): Promise<CausalModel> {
   const { config, weights } = await openModelFolder(golden('qwen3/model'));
-  if (config.modelType !== 'qwen3') throw new Error('the recording is no Qwen3');
+  if (config.kind !== 'causal') throw new Error('the recording is no Qwen3');
   return { config, weights };
 }
 

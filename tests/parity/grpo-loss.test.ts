@@ -168,7 +168,7 @@ describe('GRPO loss through the model', () => {
       .map((each) => [`${each.case} ${each.loss_type}`, each] as const),
   )('case %s', async (_, each) => {
     const folder = await openModelFolder(golden('qwen3/model'));
-    if (folder.config.modelType !== 'qwen3') throw new Error('the recording is no Qwen3');
+    if (folder.config.kind !== 'causal') throw new Error('the recording is no Qwen3');
     const lora = {
       r: 4,
       alpha: 8,

@@ -97,7 +97,7 @@ describe.each(['iter1_grpo', 'iter2_dapo', 'accum2_bnpo', 'batch8_drgrpo'])('GRP
     } = goldenJson(`grpo_run/${name}/run.json`) as Run;
     const micro = await goldenTensors(`grpo_run/${name}/micro_batches.safetensors`);
     const folder = await openModelFolder(golden('qwen3/model'));
-    if (folder.config.modelType !== 'qwen3') throw new Error('the recording is no Qwen3');
+    if (folder.config.kind !== 'causal') throw new Error('the recording is no Qwen3');
     const settings = {
       beta: args.beta,
       epsilonLow: 0.2,

@@ -6,7 +6,7 @@ import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { writeModelFolder } from '../../src/checkpoints/write-model-folder.js';
 import type { DebertaV2Config } from '../../src/models/config/deberta-v2.js';
-import type { Qwen3Config } from '../../src/models/config/qwen3.js';
+import type { CausalConfig } from '../../src/models/config/causal.js';
 import { classifierContext } from '../../src/rewards/classifier.js';
 import { buildWordPiece } from '../../src/text/build-word-piece.js';
 import { serializeTokenizer, type TokenizerFiles } from '../../src/text/tokenizer-files.js';
@@ -65,7 +65,7 @@ export async function writeMiniPolicy(dir: string, rows: readonly MiniRow[]): Pr
   const files = trainByteLevelBpe(textsOf(rows), options);
   const vocabSize = Object.keys(files.tokenizer.model.vocab).length + special.length;
   const endings = Array.from({ length: vocabSize }, (_, id) => id).filter((id) => id % 10 === 0 && id > 256);
-  const config: Qwen3Config = {
+  const config: CausalConfig = {
     ...TINY,
     vocabSize,
     hiddenSize: 32,

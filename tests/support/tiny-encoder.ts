@@ -15,6 +15,7 @@ const TEXTS = [
 
 /** A DeBERTa-v2 classifier that computes in no time, with a word for every character of the texts above. */
 export const TINY_CLASSIFIER: DebertaV2Config = {
+  kind: 'encoder',
   modelType: 'deberta-v2',
   architecture: 'DebertaV2ForSequenceClassification',
   vocabSize: 256,

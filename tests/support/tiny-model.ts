@@ -4,7 +4,7 @@ import { initialAdapter, writeAdapter } from '../../src/checkpoints/adapter.js';
 import type { AdapterConfig } from '../../src/checkpoints/adapter-config.js';
 import { writeModelFolder } from '../../src/checkpoints/write-model-folder.js';
 import type { Tensor } from '../../src/graph/tensor.js';
-import type { Qwen3Config } from '../../src/models/config/qwen3.js';
+import type { CausalConfig } from '../../src/models/config/causal.js';
 import { stream } from '../../src/random.js';
 import { serializeTokenizer } from '../../src/text/tokenizer-files.js';
 import { trainByteLevelBpe } from '../../src/text/train-bpe.js';
@@ -12,7 +12,8 @@ import { initialWeights } from '../../src/training/initial-weights.js';
 import { causalGraph } from '../../src/training/language.js';
 
 /** A Qwen3 that computes in no time. Weights as large as these make its logits differ enough to tell tokens apart. */
-export const TINY: Qwen3Config = {
+export const TINY: CausalConfig = {
+  kind: 'causal',
   modelType: 'qwen3',
   architecture: 'Qwen3ForCausalLM',
   vocabSize: 320,
@@ -26,9 +27,13 @@ export const TINY: Qwen3Config = {
   maxPositionEmbeddings: 128,
   initializerRange: 0.3,
   rmsNormEps: 1e-6,
-  ropeTheta: 10000,
+  rope: { type: 'default', theta: 10000 },
   tieWordEmbeddings: true,
-  attentionBias: false,
+  qkNorm: true,
+  qkvBias: false,
+  outputBias: false,
+  mlpBias: false,
+  labels: [],
   attentionDropout: 0,
   bosTokenId: null,
   eosTokenIds: [319],

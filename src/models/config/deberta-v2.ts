@@ -3,6 +3,9 @@ import {
   activation,
   contradiction,
   count,
+  labelFields,
+  labelsOf,
+  labelsToHuggingFace,
   listable,
   natural,
   orDefault,
@@ -27,6 +30,7 @@ export type PositionAttention = 'c2p' | 'p2c';
 
 /** A DeBERTa-v2 encoder (https://arxiv.org/abs/2006.03654), as `config.json` describes it. */
 export interface DebertaV2Config {
+  readonly kind: 'encoder';
   readonly modelType: 'deberta-v2';
   readonly architecture: DebertaV2Architecture;
   readonly vocabSize: number;
@@ -111,8 +115,7 @@ const schema = z.object({
   pooler_dropout: orDefault(probability, 0),
   pooler_hidden_act: orDefault(activation, 'gelu'),
   cls_dropout: probability.nullish(),
-  num_labels: listable.nullish(),
-  id2label: z.record(z.string().regex(/^\d+$/), z.string()).nullish(),
+  ...labelFields,
   legacy: orDefault(z.boolean(), true),
   tie_word_embeddings: orDefault(z.boolean(), true),
   pad_token_id: tokenId.default(0),
@@ -135,6 +138,7 @@ export function parseDebertaV2Config(
   const raw = parseJsonFields(schema, json, where);
   checkSizes(raw, where);
   return {
+    kind: 'encoder',
     modelType: 'deberta-v2',
     architecture,
     vocabSize: raw.vocab_size,
@@ -205,18 +209,6 @@ function positionAttention(term: string, where: string): PositionAttention {
   throw unsupported(`\`pos_att_type\` ${term}`, where, 'Give a model that uses c2p and p2c only.');
 }
 
-/** Labels by index: of `id2label`, else LABEL_0 … as transformers names them. */
-function labelsOf(raw: RawConfig, where: string): readonly string[] {
-  if (raw.id2label == null) return Array.from({ length: raw.num_labels ?? 2 }, (_, i) => `LABEL_${i}`);
-  const names = raw.id2label;
-  if (Object.keys(names).length === 0) throw contradiction('`id2label` is empty.', where);
-  return Object.keys(names).map((_, i) => {
-    const name = names[String(i)];
-    if (name === undefined) throw contradiction(`\`id2label\` has no label ${i}.`, where);
-    return name;
-  });
-}
-
 /** The `config.json` of a DeBERTa-v2 model, as transformers reads it. */
 export function debertaV2ToHuggingFace(config: DebertaV2Config): Record<string, unknown> {
   return {
@@ -232,10 +224,9 @@ export function debertaV2ToHuggingFace(config: DebertaV2Config): Record<string, 
     hidden_act: config.hiddenAct,
     hidden_dropout_prob: config.hiddenDropoutProb,
     hidden_size: config.hiddenSize,
-    id2label: Object.fromEntries(config.labels.map((label, i) => [String(i), label])),
+    ...labelsToHuggingFace(config.labels),
     initializer_range: config.initializerRange,
     intermediate_size: config.intermediateSize,
-    label2id: Object.fromEntries(config.labels.map((label, i) => [label, i])),
     layer_norm_eps: config.layerNormEps,
     legacy: config.legacy,
     max_position_embeddings: config.maxPositionEmbeddings,

@@ -65,3 +65,29 @@ export const contradiction = (message: string, where: string): UserError =>
     where,
     fix: 'Correct the file, or copy it again from where the model was published.',
   });
+
+/** How many labels a classifier has, and what they are called. */
+export const labelFields = {
+  num_labels: listable.nullish(),
+  id2label: z.record(z.string().regex(/^\d+$/), z.string()).nullish(),
+};
+
+/** Labels by index: of `id2label`, else LABEL_0 … as transformers names them. */
+export function labelsOf(
+  raw: { num_labels?: number | null | undefined; id2label?: Readonly<Record<string, string>> | null | undefined },
+  where: string,
+): readonly string[] {
+  if (raw.id2label == null) return Array.from({ length: raw.num_labels ?? 2 }, (_, i) => `LABEL_${i}`);
+  const names = raw.id2label;
+  if (Object.keys(names).length === 0) throw contradiction('`id2label` is empty.', where);
+  return Object.keys(names).map((_, i) => {
+    const name = names[String(i)];
+    if (name === undefined) throw contradiction(`\`id2label\` has no label ${i}.`, where);
+    return name;
+  });
+}
+
+export const labelsToHuggingFace = (labels: readonly string[]): Record<string, unknown> => ({
+  id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
+  label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
+});

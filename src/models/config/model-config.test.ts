@@ -1,14 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
+import type { Rope } from '../../nn/rotary.js';
+import { causalFamilies, type CausalArchitecture, type CausalConfig } from './causal.js';
 import type { DebertaV2Config } from './deberta-v2.js';
 import { activations, weightDtypes } from './fields.js';
 import { knownArchitectures, parseModelConfig, toHuggingFaceConfig } from './model-config.js';
-import type { Qwen3Config } from './qwen3.js';
 
 const where = 'model/config.json';
-const qwen3 = (fields: object = {}): Qwen3Config =>
-  parseModelConfig({ architectures: ['Qwen3ForCausalLM'], model_type: 'qwen3', ...fields }, where) as Qwen3Config;
+const qwen3 = (fields: object = {}): CausalConfig =>
+  parseModelConfig({ architectures: ['Qwen3ForCausalLM'], model_type: 'qwen3', ...fields }, where) as CausalConfig;
 const deberta = (fields: object = {}): DebertaV2Config =>
   parseModelConfig(
     { architectures: ['DebertaV2ForMaskedLM'], model_type: 'deberta-v2', ...fields },
@@ -21,7 +22,7 @@ describe('Qwen3', () => {
       vocabSize: 151936,
       headDim: 128,
       numKeyValueHeads: 32,
-      ropeTheta: 10000,
+      rope: { type: 'default', theta: 10000 },
       rmsNormEps: 1e-6,
     });
     expect(
@@ -36,8 +37,8 @@ describe('Qwen3', () => {
     const style5 = { rope_parameters: { rope_type: 'default', rope_theta: 1e6 }, dtype: 'bfloat16' };
     const style4 = { rope_theta: 1e6, rope_scaling: null, torch_dtype: 'bfloat16' };
     expect(qwen3(style5)).toEqual(qwen3(style4));
-    expect(qwen3(style5)).toMatchObject({ ropeTheta: 1e6, dtype: 'bfloat16' });
-    expect(qwen3({ rope_theta: 5e5, rope_parameters: { rope_type: 'default' } }).ropeTheta).toBe(5e5);
+    expect(qwen3(style5)).toMatchObject({ rope: { theta: 1e6 }, dtype: 'bfloat16' });
+    expect(qwen3({ rope_theta: 5e5, rope_parameters: { rope_type: 'default' } }).rope.theta).toBe(5e5);
     expect(qwen3({ torch_dtype: 'torch.float16' }).dtype).toBe('float16');
   });
 
@@ -48,8 +49,11 @@ describe('Qwen3', () => {
   });
 
   it.each<[object, RegExp]>([
-    [{ rope_scaling: { type: 'yarn', factor: 4 } }, /Rotary embedding of type `yarn` is not supported/],
-    [{ rope_parameters: { rope_type: 'llama3', rope_theta: 1e6 } }, /`llama3`/],
+    [{ rope_scaling: { type: 'dynamic', factor: 4 } }, /Rotary embedding of type `dynamic` is not supported/],
+    [{ rope_parameters: { rope_type: 'llama3', rope_theta: 1e6 } }, /`llama3` needs `low_freq_factor`/],
+    [{ rope_parameters: { rope_type: 'longrope' } }, /`longrope` is not supported/],
+    [{ rope_parameters: { partial_rotary_factor: 0.5 } }, /`partial_rotary_factor` 0.5/],
+    [{ rope_scaling: { rope_type: 'linear', factor: 0.5 } }, /`rope_scaling.factor` is 0.5/],
     [{ use_sliding_window: true, max_window_layers: 8 }, /`sliding_attention` is not supported/],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, /`sliding_attention`/],
     [{ hidden_act: 'gelu' }, /Activation `gelu`/],
@@ -66,7 +70,62 @@ describe('Qwen3', () => {
 
   it('accepts a sliding window that no layer uses', () => {
     expect(() => qwen3({ sliding_window: 4096, use_sliding_window: false })).not.toThrow();
+    const wide = {
+      use_sliding_window: true,
+      sliding_window: 2048,
+      max_window_layers: 4,
+      max_position_embeddings: 2048,
+    };
+    expect(() => qwen3(wide)).not.toThrow();
+    expect(() => qwen3({ ...wide, sliding_window: 2047 })).toThrow(/`sliding_attention`/);
     expect(() => qwen3({ use_sliding_window: true, num_hidden_layers: 28, max_window_layers: 28 })).not.toThrow();
+  });
+});
+
+describe('Qwen2 and Llama', () => {
+  it('have the switches that their architecture builds in', () => {
+    const qwen2 = parseModelConfig({ architectures: ['Qwen2ForCausalLM'], attention_bias: false }, where);
+    expect(qwen2).toMatchObject({ qkNorm: false, qkvBias: true, outputBias: false, mlpBias: false, headDim: 128 });
+    const llama = parseModelConfig({ architectures: ['LlamaForCausalLM'], hidden_size: 2048 }, where);
+    expect(llama).toMatchObject({
+      qkNorm: false,
+      qkvBias: false,
+      outputBias: false,
+      numKeyValueHeads: 32,
+      headDim: 64,
+    });
+    const biased = parseModelConfig({ model_type: 'llama', attention_bias: true, mlp_bias: true }, where);
+    expect(biased).toMatchObject({ qkvBias: true, outputBias: true, mlpBias: true });
+  });
+
+  it('reads the published scaling of Llama 3.2, in the old and in the new style', () => {
+    const scaling = {
+      factor: 32,
+      high_freq_factor: 4,
+      low_freq_factor: 1,
+      original_max_position_embeddings: 8192,
+      rope_type: 'llama3',
+    };
+    const old = parseModelConfig({ model_type: 'llama', rope_theta: 5e5, rope_scaling: scaling }, where);
+    const rope_parameters = { rope_theta: 5e5, ...scaling };
+    expect(parseModelConfig({ model_type: 'llama', rope_parameters }, where)).toEqual(old);
+    expect(old).toMatchObject({
+      rope: { type: 'llama3', theta: 5e5, factor: 32, lowFreqFactor: 1, originalMaxPositionEmbeddings: 8192 },
+    });
+  });
+
+  it("takes YaRN's missing settings as transformers does", () => {
+    const rope_scaling = { type: 'yarn', factor: 4, original_max_position_embeddings: 32768 };
+    expect(qwen3({ rope_theta: 1e6, rope_scaling }).rope).toEqual({
+      type: 'yarn',
+      theta: 1e6,
+      factor: 4,
+      originalMaxPositionEmbeddings: 32768,
+      attentionFactor: 0.1 * Math.log(4) + 1,
+      betaFast: 32,
+      betaSlow: 1,
+      truncate: true,
+    });
   });
 });
 
@@ -125,13 +184,14 @@ describe('architectures', () => {
   it('names the known ones when it meets another', () => {
     const error = (() => {
       try {
-        return parseModelConfig({ architectures: ['LlamaForCausalLM'], model_type: 'llama' }, where);
+        return parseModelConfig({ architectures: ['LlamaForCausalML'], model_type: 'llama' }, where);
       } catch (caught) {
         return caught;
       }
     })();
     expect(error).toBeInstanceOf(UserError);
-    expect(error).toMatchObject({ where, message: expect.stringContaining('LlamaForCausalLM') as string });
+    expect(error).toMatchObject({ where, message: expect.stringContaining('LlamaForCausalML') as string });
+    expect((error as UserError).fix).toContain('one of these: LlamaForCausalLM, ');
     for (const known of knownArchitectures) expect((error as UserError).fix).toContain(known);
     expect(() => parseModelConfig({}, where)).toThrow(/of model type \(none\)/);
     expect(() => parseModelConfig([], where)).toThrow(UserError);
@@ -139,6 +199,7 @@ describe('architectures', () => {
 
   it('goes by the model type where none is named', () => {
     expect(parseModelConfig({ model_type: 'qwen3' }, where).architecture).toBe('Qwen3ForCausalLM');
+    expect(parseModelConfig({ model_type: 'llama' }, where).architecture).toBe('LlamaForCausalLM');
     expect(parseModelConfig({ model_type: 'deberta-v2' }, where).architecture).toBe('DebertaV2Model');
   });
 });
@@ -149,12 +210,57 @@ const size = fc.integer({ min: 1, max: 64 });
 const fraction = fc.double({ min: 0, max: 0.9, noNaN: true });
 const positive = fc.double({ min: 1e-12, max: 1e7, noNaN: true });
 
-const qwen3Arbitrary: fc.Arbitrary<Qwen3Config> = fc
-  .record({ groups: fc.integer({ min: 1, max: 4 }), half: size })
-  .chain(({ groups, half }) =>
+const labels = fc.uniqueArray(fc.string({ minLength: 1 }), { minLength: 1, maxLength: 12 });
+const factor = fc.double({ min: 1, max: 64, noNaN: true });
+const rope: fc.Arbitrary<Rope> = fc.oneof(
+  fc.record({ type: fc.constant('default' as const), theta: positive }),
+  fc.record({ type: fc.constant('linear' as const), theta: positive, factor }),
+  fc.record({
+    type: fc.constant('llama3' as const),
+    theta: positive,
+    factor,
+    lowFreqFactor: fc.constantFrom(0.5, 1),
+    highFreqFactor: fc.constantFrom(2, 4),
+    originalMaxPositionEmbeddings: size,
+  }),
+  fc.record({
+    type: fc.constant('yarn' as const),
+    theta: positive,
+    factor,
+    originalMaxPositionEmbeddings: size,
+    attentionFactor: positive,
+    betaFast: positive,
+    betaSlow: positive,
+    truncate: fc.boolean(),
+  }),
+);
+
+/** The switches that a family's config.json can say. */
+const switchesOf = (modelType: CausalConfig['modelType'], attention: boolean, mlp: boolean) =>
+  modelType === 'qwen2'
+    ? { qkNorm: false, qkvBias: true, outputBias: false, mlpBias: false }
+    : {
+        qkNorm: modelType === 'qwen3',
+        qkvBias: attention,
+        outputBias: attention,
+        mlpBias: modelType === 'llama' && mlp,
+      };
+
+const causalArbitrary: fc.Arbitrary<CausalConfig> = fc
+  .record({
+    modelType: fc.constantFrom('qwen3' as const, 'qwen2' as const, 'llama' as const),
+    head: fc.constantFrom('CausalLM' as const, 'SequenceClassification' as const),
+    groups: fc.integer({ min: 1, max: 4 }),
+    half: size,
+    attention: fc.boolean(),
+    mlp: fc.boolean(),
+    chosen: labels,
+  })
+  .chain(({ modelType, head, groups, half, attention, mlp, chosen }) =>
     fc.record({
-      modelType: fc.constant('qwen3' as const),
-      architecture: fc.constant('Qwen3ForCausalLM' as const),
+      kind: fc.constant('causal' as const),
+      modelType: fc.constant(modelType),
+      architecture: fc.constant<CausalArchitecture>(`${causalFamilies[modelType]}For${head}`),
       vocabSize: size,
       hiddenSize: size,
       intermediateSize: size,
@@ -166,10 +272,14 @@ const qwen3Arbitrary: fc.Arbitrary<Qwen3Config> = fc
       maxPositionEmbeddings: size,
       initializerRange: fraction,
       rmsNormEps: positive,
-      ropeTheta: positive,
+      rope,
       tieWordEmbeddings: fc.boolean(),
-      attentionBias: fc.boolean(),
+      qkNorm: fc.constant(switchesOf(modelType, attention, mlp).qkNorm),
+      qkvBias: fc.constant(switchesOf(modelType, attention, mlp).qkvBias),
+      outputBias: fc.constant(switchesOf(modelType, attention, mlp).outputBias),
+      mlpBias: fc.constant(switchesOf(modelType, attention, mlp).mlpBias),
       attentionDropout: fraction,
+      labels: fc.constant(head === 'CausalLM' ? [] : chosen),
       bosTokenId: ids,
       eosTokenIds: fc.uniqueArray(fc.nat(999), { maxLength: 3 }),
       padTokenId: ids,
@@ -181,6 +291,7 @@ const debertaArbitrary: fc.Arbitrary<DebertaV2Config> = fc
   .record({ heads: fc.integer({ min: 1, max: 4 }), headSize: size })
   .chain(({ heads, headSize }) =>
     fc.record({
+      kind: fc.constant('encoder' as const),
       modelType: fc.constant('deberta-v2' as const),
       architecture: fc.constantFrom('DebertaV2ForSequenceClassification', 'DebertaV2ForMaskedLM', 'DebertaV2Model'),
       vocabSize: size,
@@ -208,7 +319,7 @@ const debertaArbitrary: fc.Arbitrary<DebertaV2Config> = fc
       poolerDropout: fraction,
       poolerHiddenAct: fc.constantFrom(...activations),
       classifierDropout: fraction,
-      labels: fc.uniqueArray(fc.string({ minLength: 1 }), { minLength: 1, maxLength: 12 }),
+      labels,
       legacy: fc.boolean(),
       tieWordEmbeddings: fc.boolean(),
       padTokenId: ids,
@@ -218,7 +329,7 @@ const debertaArbitrary: fc.Arbitrary<DebertaV2Config> = fc
 
 it('what is written as config.json is read back the same', () => {
   fc.assert(
-    fc.property(fc.oneof(qwen3Arbitrary, debertaArbitrary), (config) => {
+    fc.property(fc.oneof(causalArbitrary, debertaArbitrary), (config) => {
       const text = JSON.stringify(toHuggingFaceConfig(config));
       expect(parseModelConfig(JSON.parse(text), where)).toEqual(config);
     }),

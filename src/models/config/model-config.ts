@@ -1,22 +1,51 @@
 import { z } from 'zod';
+import { nearest } from '../../config/nearest.js';
 import { UserError } from '../../errors.js';
+import {
+  causalFamilies,
+  parseCausalConfig,
+  type CausalArchitecture,
+  type CausalConfig,
+  type CausalFamily,
+} from './causal.js';
 import {
   debertaV2Architectures,
   debertaV2ToHuggingFace,
   parseDebertaV2Config,
+  type DebertaV2Architecture,
   type DebertaV2Config,
 } from './deberta-v2.js';
 import { parseJsonFields, unsupported } from './fields.js';
-import { parseQwen3Config, qwen3ToHuggingFace, type Qwen3Config } from './qwen3.js';
+import { llamaToHuggingFace, llamaTraits } from './llama.js';
+import { qwen2ToHuggingFace, qwen2Traits } from './qwen2.js';
+import { qwen3ToHuggingFace, qwen3Traits } from './qwen3.js';
 
-export type ModelConfig = Qwen3Config | DebertaV2Config;
+export type EncoderConfig = DebertaV2Config;
+export type ModelConfig = CausalConfig | EncoderConfig;
+type Architecture = CausalArchitecture | DebertaV2Architecture;
 
-export const knownArchitectures = ['Qwen3ForCausalLM', ...debertaV2Architectures] as const;
-type Architecture = (typeof knownArchitectures)[number];
+const causalTraits = { qwen3: qwen3Traits, qwen2: qwen2Traits, llama: llamaTraits };
+
+/** Every architecture that is computed, and the reader of its config. */
+const readers = new Map<string, (json: unknown, where: string) => ModelConfig>();
+for (const [type, name] of Object.entries(causalFamilies)) {
+  for (const head of ['CausalLM', 'SequenceClassification'] as const) {
+    const architecture = `${name}For${head}` as const;
+    const traits = causalTraits[type as CausalFamily];
+    readers.set(architecture, (json, where) => parseCausalConfig(traits, json, where, architecture));
+  }
+}
+for (const architecture of debertaV2Architectures) {
+  readers.set(architecture, (json, where) => parseDebertaV2Config(json, where, architecture));
+}
+
+export const knownArchitectures: readonly string[] = [...readers.keys()];
 
 /** What a config that names no architecture is taken for. */
-const architectureOfType: Readonly<Record<string, Architecture>> = {
+const architectureOfType: Readonly<Record<ModelConfig['modelType'], Architecture>> = {
   qwen3: 'Qwen3ForCausalLM',
+  qwen2: 'Qwen2ForCausalLM',
+  llama: 'LlamaForCausalLM',
   'deberta-v2': 'DebertaV2Model',
 };
 
@@ -45,21 +74,38 @@ export function parseModelConfig(json: unknown, where: string): ModelConfig {
       'Give the model in float32, float16 or bfloat16.',
     );
   }
-  const named = architectures?.[0] ?? architectureOfType[modelType ?? ''];
-  const architecture = knownArchitectures.find((known) => known === named);
-  if (architecture === undefined) {
-    throw new UserError({
-      code: 'model.unknown-architecture',
-      message: `The architecture ${named ?? `of model type ${modelType ?? '(none)'}`} is not supported.`,
-      where,
-      fix: `Give a model of one of these: ${knownArchitectures.join(', ')}.`,
-    });
-  }
-  return architecture === 'Qwen3ForCausalLM'
-    ? parseQwen3Config(json, where)
-    : parseDebertaV2Config(json, where, architecture);
+  const byType = new Map<string, Architecture>(Object.entries(architectureOfType));
+  const named = architectures?.[0] ?? byType.get(modelType ?? '');
+  const read = readers.get(named ?? '');
+  if (read === undefined) throw unknownArchitecture(named, modelType, where);
+  return read(json, where);
+}
+
+function unknownArchitecture(
+  named: string | undefined,
+  modelType: string | null | undefined,
+  where: string,
+): UserError {
+  const first = nearest(named ?? modelType ?? '', knownArchitectures)!;
+  const others = knownArchitectures.filter((known) => known !== first);
+  return new UserError({
+    code: 'model.unknown-architecture',
+    message: `The architecture ${named ?? `of model type ${modelType ?? '(none)'}`} is not supported.`,
+    where,
+    fix: `Give a model of one of these: ${[first, ...others].join(', ')}.`,
+  });
 }
 
 /** The content of `config.json` for a model, so that transformers and `parseModelConfig` read it back. */
-export const toHuggingFaceConfig = (config: ModelConfig): Record<string, unknown> =>
-  config.modelType === 'qwen3' ? qwen3ToHuggingFace(config) : debertaV2ToHuggingFace(config);
+export function toHuggingFaceConfig(config: ModelConfig): Record<string, unknown> {
+  switch (config.modelType) {
+    case 'qwen3':
+      return qwen3ToHuggingFace(config);
+    case 'qwen2':
+      return qwen2ToHuggingFace(config);
+    case 'llama':
+      return llamaToHuggingFace(config);
+    case 'deberta-v2':
+      return debertaV2ToHuggingFace(config);
+  }
+}

@@ -1,6 +1,6 @@
 import type { Value } from '../../graph/graph.js';
-import type { Qwen3Config } from '../../models/config/qwen3.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../../models/qwen3.js';
+import type { CausalConfig } from '../../models/config/causal.js';
+import { causalInputs, causalHidden, causalLogits } from '../../models/causal.js';
 import { ModelContext, type LoraSettings } from '../../nn/context.js';
 import { grpoLoss, type GrpoLossSettings } from '../../nn/grpo-loss.js';
 import { rowsAt, tokenStatistics } from '../../nn/losses.js';
@@ -12,17 +12,17 @@ import { newGraph } from '../../ops/registry.js';
  * `logprobs` and `entropies`, each (N).
  */
 export function grpoGraph(
-  config: Qwen3Config,
+  config: CausalConfig,
   lora: LoraSettings,
   settings: GrpoLossSettings & { readonly temperature: number },
 ): { context: ModelContext; loss: Value } {
   const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 } });
   const { graph } = context;
   const tokens = (name: string): Value => graph.input(name, 'float32', ['N']);
-  const { hidden } = qwen3Hidden(context, config, causalInputs(context));
+  const { hidden } = causalHidden(context, config, causalInputs(context));
   const targets = graph.input('targets', 'int32', ['N']);
   const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
-  const logits = mul(qwen3Logits(context, config, rows), 1 / settings.temperature);
+  const logits = mul(causalLogits(context, config, rows), 1 / settings.temperature);
   const logProbs = tokenLogProbs(logits, targets);
   const loss = grpoLoss(
     {

@@ -14,7 +14,7 @@ import {
   encoderInputs,
 } from '../../../src/models/deberta-v2.js';
 import { causalFeeds, encoderFeeds, type PaddedTokens } from '../../../src/models/feeds.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../../../src/models/qwen3.js';
+import { causalInputs, causalHidden, causalLogits } from '../../../src/models/causal.js';
 import { ModelContext } from '../../../src/nn/context.js';
 import { flattenRows } from '../../../src/ops/build.js';
 import { newGraph } from '../../../src/ops/registry.js';
@@ -108,9 +108,9 @@ function addLogits(
   config: ModelConfig,
   batch: PaddedTokens,
 ): Record<string, Tensor> {
-  if (config.modelType === 'qwen3') {
-    const { hidden } = qwen3Hidden(context, config, causalInputs(context));
-    context.graph.output('logits', qwen3Logits(context, config, flattenRows(hidden)));
+  if (config.kind === 'causal') {
+    const { hidden } = causalHidden(context, config, causalInputs(context));
+    context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
     return causalFeeds(batch);
   }
   const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));

@@ -18,7 +18,7 @@ it.each(models)('transformers loads the shipped model %s', async (name) => {
   const folder = await temporaryFolder();
   const model = join(assets, name);
   const { config } = await openModelFolder(model);
-  const head = config.modelType === 'qwen3' ? 'causal' : 'masked';
+  const head = config.kind === 'causal' ? 'causal' : 'masked';
   const check = `The shipped model ${name}`;
   await compareLogits(runtime, { check, peer: 'transformers', head, model, folder });
   await compareTokenizers(`${check}: its tokenizer`, model, folder);

@@ -1,10 +1,11 @@
 import type { Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
-import { causalBias, groupedAttention, rotaryAngles, splitHeads } from '../nn/attention.js';
+import { causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
 import type { ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
+import { rotaryAngles } from '../nn/rotary.js';
 import { add, gatherRows, groupQueryAttention, matmul, mul, reshape, rotary, silu } from '../ops/build.js';
-import type { Qwen3Config } from './config/qwen3.js';
+import type { CausalConfig } from './config/causal.js';
 
 export interface CausalInputs {
   /** int32 (B, T). */
@@ -27,12 +28,12 @@ export function causalInputs({ graph }: ModelContext, batch: Dim = 'B', length: 
 type Attend = (layer: number, heads: { query: Value; key: Value; value: Value }) => Value;
 
 /**
- * Qwen3 without its head: token ids → hidden states after the final norm, (B, T, hiddenSize).
+ * A causal decoder without its head: token ids → hidden states after the final norm, (B, T, hiddenSize).
  * `states[i]` is the input of block i, the last one the final output, as transformers lists hidden states.
  */
-export function qwen3Hidden(
+export function causalHidden(
   context: ModelContext,
-  config: Qwen3Config,
+  config: CausalConfig,
   inputs: CausalInputs,
 ): { hidden: Value; states: Value[] } {
   const bias = causalBias(inputs.attentionMask, context.dtype);
@@ -42,14 +43,14 @@ export function qwen3Hidden(
 }
 
 /** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
-export function qwen3Logits(context: ModelContext, config: Qwen3Config, rows: Value): Value {
+export function causalLogits(context: ModelContext, config: CausalConfig, rows: Value): Value {
   return matmul(rows, headWeight(context, config), { transB: true });
 }
 
-const embeddings = (context: ModelContext, config: Qwen3Config): Value =>
+const embeddings = (context: ModelContext, config: CausalConfig): Value =>
   context.weight('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
 
-const headWeight = (context: ModelContext, config: Qwen3Config): Value =>
+const headWeight = (context: ModelContext, config: CausalConfig): Value =>
   config.tieWordEmbeddings
     ? embeddings(context, config)
     : context.weight('lm_head.weight', [config.vocabSize, config.hiddenSize]);
@@ -57,23 +58,24 @@ const headWeight = (context: ModelContext, config: Qwen3Config): Value =>
 /** The block stack; how a block attends is the caller's: over the whole sequence, or over a cache. */
 function blocks(
   context: ModelContext,
-  config: Qwen3Config,
+  config: CausalConfig,
   { inputIds, positionIds }: Pick<CausalInputs, 'inputIds' | 'positionIds'>,
   attend: Attend,
 ): { hidden: Value; states: Value[] } {
   const { rmsNormEps: epsilon, headDim } = config;
-  const angles = rotaryAngles(positionIds, headDim, config.ropeTheta, context.dtype);
+  const angles = rotaryAngles(positionIds, headDim, config.rope, context.dtype);
   let x = gatherRows(embeddings(context, config), inputIds);
   const states = [x];
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const block = `model.layers.${layer}`;
     const normed = rmsNorm(context, x, `${block}.input_layernorm`, epsilon);
     const project = (which: 'q' | 'k' | 'v', heads: number): Value => {
-      const sizes = { inputs: config.hiddenSize, outputs: heads * headDim, bias: config.attentionBias };
+      const sizes = { inputs: config.hiddenSize, outputs: heads * headDim, bias: config.qkvBias };
       return splitHeads(linear(context, normed, `${block}.self_attn.${which}_proj`, sizes), heads);
     };
     const rotated = (which: 'q' | 'k', heads: number): Value => {
-      const unit = rmsNorm(context, project(which, heads), `${block}.self_attn.${which}_norm`, epsilon);
+      const projected = project(which, heads);
+      const unit = config.qkNorm ? rmsNorm(context, projected, `${block}.self_attn.${which}_norm`, epsilon) : projected;
       return rotary(unit, angles.cosines, angles.sines);
     };
     const mixed = attend(layer, {
@@ -84,7 +86,7 @@ function blocks(
     const attended = linear(context, mixed, `${block}.self_attn.o_proj`, {
       inputs: config.numAttentionHeads * headDim,
       outputs: config.hiddenSize,
-      bias: config.attentionBias,
+      bias: config.outputBias,
     });
     x = add(x, attended);
     x = add(
@@ -99,13 +101,14 @@ function blocks(
 }
 
 /** SwiGLU (Shazeer, 2020): down(silu(gate(x)) ⊙ up(x)) */
-function feedForward(context: ModelContext, config: Qwen3Config, x: Value, module: string): Value {
-  const wide = { inputs: config.hiddenSize, outputs: config.intermediateSize };
+function feedForward(context: ModelContext, config: CausalConfig, x: Value, module: string): Value {
+  const wide = { inputs: config.hiddenSize, outputs: config.intermediateSize, bias: config.mlpBias };
   const gate = silu(linear(context, x, `${module}.gate_proj`, wide));
   const up = linear(context, x, `${module}.up_proj`, wide);
   return linear(context, mul(gate, up), `${module}.down_proj`, {
     inputs: config.intermediateSize,
     outputs: config.hiddenSize,
+    bias: config.mlpBias,
   });
 }
 
@@ -121,7 +124,7 @@ export const presentName = (layer: number, which: 'key' | 'value'): string => `p
  * the row of the flattened (B·T) whose logits are wanted; `past_key.i`, `past_value.i`.
  * Outputs: `logits` (B, vocabSize) and `present_*.i`.
  */
-export function qwen3Decoder(context: ModelContext, config: Qwen3Config): void {
+export function causalDecoder(context: ModelContext, config: CausalConfig): void {
   const { graph, dtype } = context;
   const inputIds = graph.input('input_ids', 'int32', ['B', 'T']);
   const positionIds = graph.input('position_ids', 'int32', ['B', 'T']);
@@ -149,5 +152,5 @@ export function qwen3Decoder(context: ModelContext, config: Qwen3Config): void {
     return output;
   });
   const rows = gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
-  graph.output('logits', qwen3Logits(context, config, rows));
+  graph.output('logits', causalLogits(context, config, rows));
 }

@@ -4,8 +4,8 @@ import { openModelFolder, type ModelFolder } from '../../src/checkpoints/model-f
 import { readHeader, readFloats } from '../../src/checkpoints/safetensors.js';
 import type { Value } from '../../src/graph/graph.js';
 import { wrap, type Tensor } from '../../src/graph/tensor.js';
-import type { Qwen3Config } from '../../src/models/config/qwen3.js';
-import { causalInputs, qwen3Hidden, qwen3Logits } from '../../src/models/qwen3.js';
+import type { CausalConfig } from '../../src/models/config/causal.js';
+import { causalInputs, causalHidden, causalLogits } from '../../src/models/causal.js';
 import { ModelContext, type LoraSettings } from '../../src/nn/context.js';
 import { div, flattenRows, gatherRows, mul, neg, reduceSum, tokenLogProbs } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
@@ -17,8 +17,8 @@ afterAll(() => runtime.close());
 
 type Recorded = ReadonlyMap<string, Tensor<'float32' | 'int32'>>;
 
-function qwen3(folder: ModelFolder): Qwen3Config {
-  if (folder.config.modelType !== 'qwen3') throw new Error(`${folder.dir} is no Qwen3`);
+function causal(folder: ModelFolder): CausalConfig {
+  if (folder.config.kind !== 'causal') throw new Error(`${folder.dir} holds no causal model`);
   return folder.config;
 }
 
@@ -37,11 +37,11 @@ async function maskedLogits(
   batch: Recorded,
   context: { lora?: LoraSettings; feeds?: Record<string, Tensor> } = {},
 ) {
-  const config = qwen3(folder);
+  const config = causal(folder);
   const graph = newGraph();
   const model = new ModelContext(graph, context.lora === undefined ? {} : { lora: context.lora });
-  const { hidden, states } = qwen3Hidden(model, config, causalInputs(model));
-  graph.output('logits', qwen3Logits(model, config, flattenRows(hidden)));
+  const { hidden, states } = causalHidden(model, config, causalInputs(model));
+  graph.output('logits', causalLogits(model, config, flattenRows(hidden)));
   for (const [i, state] of states.entries()) graph.output(`hidden.${i}`, state);
   const program = await runtime.compile(graph, folder.weights);
   const result = await program.run({ ...feedsOf(batch), ...context.feeds });
@@ -72,14 +72,14 @@ async function lossAndGradients(
   trained: 'model' | LoraSettings,
   adapter: Record<string, Tensor> = {},
 ) {
-  const config = qwen3(folder);
+  const config = causal(folder);
   const graph = newGraph();
   const model = new ModelContext(graph, trained === 'model' ? {} : { lora: trained });
-  const { hidden } = qwen3Hidden(model, config, causalInputs(model));
+  const { hidden } = causalHidden(model, config, causalInputs(model));
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const weights = graph.input('weights', 'float32', ['N']);
-  const logits = qwen3Logits(model, config, gatherRows(flattenRows(hidden), rows));
+  const logits = causalLogits(model, config, gatherRows(flattenRows(hidden), rows));
   const loss = div(neg(reduceSum(mul(tokenLogProbs(logits, targets), weights))), reduceSum(weights));
   graph.output('loss', loss);
   const trainable: ReadonlyMap<string, Value> = trained === 'model' ? model.weights : model.loraWeights;
@@ -125,7 +125,7 @@ const lora: LoraSettings = {
   targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
 };
 
-describe.each(['qwen3', 'qwen3_untied', 'qwen3_sharded_bf16'])('%s', (name) => {
+describe.each(['qwen3', 'qwen3_untied', 'qwen3_sharded_bf16', 'qwen2', 'llama'])('%s', (name) => {
   it('gives the recorded logits of right-padded rows', async () => {
     const folder = await openModelFolder(golden(`${name}/model`));
     const batch = await goldenTensors(`${name}/batch.safetensors`);
@@ -141,18 +141,21 @@ describe('qwen3', () => {
     const folder = await openModelFolder(golden('qwen3/model'));
     const batch = await goldenTensors('qwen3/batch.safetensors');
     const result = await maskedLogits(folder, batch);
-    for (let i = 0; i <= qwen3(folder).numHiddenLayers; i++) {
+    for (let i = 0; i <= causal(folder).numHiddenLayers; i++) {
       const recorded = masked(take(batch, `hidden.${i}`), batch);
       expect(excess(result[`hidden.${i}`]!.data as Float32Array, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
     }
   });
 
-  it.each(['qwen3', 'qwen3_untied'])('%s gives the recorded logits of left-padded rows', async (name) => {
-    const folder = await openModelFolder(golden(`${name}/model`));
-    const batch = await goldenTensors(`${name}/left.safetensors`);
-    const { logits } = await maskedLogits(folder, batch);
-    expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
-  });
+  it.each(['qwen3', 'qwen3_untied', 'qwen2', 'llama'])(
+    '%s gives the recorded logits of left-padded rows',
+    async (name) => {
+      const folder = await openModelFolder(golden(`${name}/model`));
+      const batch = await goldenTensors(`${name}/left.safetensors`);
+      const { logits } = await maskedLogits(folder, batch);
+      expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+    },
+  );
 
   it('gives the recorded loss and the gradient of every parameter', async () => {
     const folder = await openModelFolder(golden('qwen3/model'));
@@ -166,6 +169,15 @@ describe('qwen3', () => {
       expect(ours?.shape, name).toEqual(grad.shape);
       expect(excess(ours!.data as Float32Array, grad.data, { atol: 1e-5, rtol: 1e-3 }), name).toBeLessThanOrEqual(0);
     }
+  });
+});
+
+describe.each(['qwen2', 'llama'])('%s', (name) => {
+  it('gives the recorded loss', async () => {
+    const folder = await openModelFolder(golden(`${name}/model`));
+    const { loss } = await lossAndGradients(folder, await goldenTensors(`${name}/batch.safetensors`), 'model');
+    const recorded = (goldenJson(`${name}/scalars.json`) as { loss: number }).loss;
+    expect(Math.abs(Number(loss!.data[0]) - recorded)).toBeLessThanOrEqual(1e-5);
   });
 });
 
