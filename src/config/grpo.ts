@@ -1,5 +1,7 @@
 import { z } from 'zod';
+import { alarmsSection } from './alarms.js';
 import { key, refuse } from './key.js';
+import { rewardsSection } from './rewards.js';
 import { checkWarmup, count, trainingKeys } from './training.js';
 
 export const LOSS_TYPES = ['grpo', 'bnpo', 'dr_grpo', 'dapo'] as const;
@@ -62,6 +64,8 @@ export const grpoSection = z
     useBiasCorrectionKl: key(z.boolean().default(true), 'Multiply the KL by the probability ratio.'),
     maskTruncatedCompletions: key(z.boolean().default(false), 'Leave completions without EOS out of the loss.'),
     evalPrompts: key(count(0).default(64), 'Validation prompts whose mean reward is measured; 0 measures none.'),
+    rewards: key(rewardsSection.prefault({}), 'What completions are rewarded for.'),
+    alarms: key(alarmsSection.prefault({}), 'When to warn that a reward may be gamed.'),
   })
   .superRefine((grpo, context) => {
     checkWarmup(grpo, context);

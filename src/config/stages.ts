@@ -41,6 +41,7 @@ const encoder = key(folder(), 'Folder of the encoder to start from.', {
 const classifier = key(folder(), 'Folder of the reward model.', { path: true, flag: '--model <dir>' });
 const adapter = (help: string) => key(folder().optional(), help, { path: true, flag: '--adapter <dir>' });
 const reward = key(folder(), 'Folder of the reward model.', { path: true, flag: '--rm <dir>' });
+const judge = key(folder().optional(), 'Folder of the reward model.', { path: true, flag: '--rm <dir>' });
 const chooser = key(folder().optional(), 'Folder of the reward model that chooses the best text.', {
   path: true,
   flag: '--rm <dir>',
@@ -57,6 +58,13 @@ function needReward(config: { generate: { bestOf: number }; rm?: string | undefi
   if (config.generate.bestOf === 1 || config.rm !== undefined) return;
   const fix = 'give --rm DIR';
   refuse(context, ['generate', 'bestOf'], `is ${config.generate.bestOf}, but no reward model is there to choose`, fix);
+}
+
+/** Refuses a run that rewards nothing. */
+function needRewards(config: { grpo: z.output<typeof grpoSection>; rm?: string | undefined }, context: RefineContext) {
+  const { model } = config.grpo.rewards;
+  if (config.rm !== undefined && model.weight !== 0) return;
+  refuse(context, ['rm'], 'is missing, and nothing else is rewarded', 'give --rm DIR');
 }
 
 /** One schema a stage: the object it is called with, which is what a run's manifest records. */
@@ -85,12 +93,13 @@ export const stageSchemas = {
       ...runKeys('grpo'),
       model: policy,
       adapter: adapter('Adapter folder that is merged into the model first, as the policy to start from.'),
-      rm: reward,
+      rm: judge,
       data,
       lora,
       grpo,
     })
-    .superRefine(needData),
+    .superRefine(needData)
+    .superRefine(needRewards),
   generate: z
     .strictObject({
       ...commonKeys,

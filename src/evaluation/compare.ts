@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { meanInterval, pairedDifferenceInterval, type Interval } from './bootstrap.js';
-import { characters } from './characters.js';
+import { characters } from '../text/characters.js';
 import { splitGainByLength } from './length-split.js';
 import { summarizeTexts } from './text-metrics.js';
 

@@ -6,7 +6,7 @@ import { UserError } from '../errors.js';
 import { writeFileAtomic } from '../runs/atomic.js';
 import { readLines } from '../runs/json-lines.js';
 import { readManifest, type Manifest } from '../runs/manifest.js';
-import { characters } from './characters.js';
+import { characters } from '../text/characters.js';
 import { comparisonSchema, textRecord, type Comparison, type TextRecord } from './compare.js';
 import { readRewardModelEvaluation, rewardModelReport } from './reward-model/schema.js';
 import type { ReportInput } from './report/input.js';

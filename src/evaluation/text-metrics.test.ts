@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { characters } from './characters.js';
-import { garbageReason } from './garbage.js';
+import { characters } from '../text/characters.js';
+import { garbageReason } from '../text/garbage.js';
 import { bothWordsShare, copiedShares, distinctN, meanLength, selfSimilarity, summarizeTexts } from './text-metrics.js';
 
 const han = fc

@@ -1,6 +1,7 @@
 import { stream } from '../random.js';
-import { characters } from './characters.js';
-import { isGarbage } from './garbage.js';
+import { characters } from '../text/characters.js';
+import { CopyIndex } from '../text/copy-index.js';
+import { isGarbage } from '../text/garbage.js';
 
 /** Statistics of generated texts. A length is in Unicode code points; a share is in [0, 1]. */
 export interface TextSummary {
@@ -97,32 +98,12 @@ export function selfSimilarity(
 }
 
 /**
- * For each text the share of its characters that lie in an n-gram (8 by default) occurring in a training text: 1 for a
- * copy, 0 when no stretch of n characters was seen. A text shorter than n counts 1 when a training text contains it
- * whole, and 0 when it is empty.
+ * For each text the share of its characters that lie in an n-gram (8 by default) occurring in a training text: see
+ * {@link CopyIndex}.
  */
-export function copiedShares(texts: readonly string[], training: readonly string[], n = 8): number[] {
-  const wanted = new Set<string>();
-  for (const text of texts) for (const gram of spans(text, n)) wanted.add(gram);
-  const sizes = new Set([...wanted].map((gram) => characters(gram).length));
-  const seen = new Set<string>();
-  for (const text of training) {
-    for (const size of sizes) for (const gram of ngrams(text, size)) if (wanted.has(gram)) seen.add(gram);
-  }
-  return texts.map((text) => {
-    const length = characters(text).length;
-    const covered = new Uint8Array(length);
-    spans(text, n).forEach((gram, start) => {
-      if (seen.has(gram)) covered.fill(1, start, start + n);
-    });
-    return mean(covered);
-  });
-}
-
-/** n-grams of a text, or the whole text where it is shorter than n. */
-function spans(text: string, n: number): string[] {
-  const grams = ngrams(text, n);
-  return grams.length === 0 && text !== '' ? [text] : grams;
+export function copiedShares(texts: readonly string[], training: readonly string[], n?: number): number[] {
+  const index = new CopyIndex(training, n);
+  return texts.map((text) => index.copiedShare(text));
 }
 
 /** Character n-grams in code points, in order. */

@@ -14,6 +14,11 @@ export const REWARD_LABELS = ['not_humorous', 'humorous'] as const;
 
 export type RewardOptions = Pick<ClassifyOptions, 'batchSize' | 'onProgress'>;
 
+export interface TextPair {
+  readonly prompt: string;
+  readonly completion: string;
+}
+
 /** A trained DeBERTa-v2 classifier of texts: how humorous is what stands after a prompt? */
 export class RewardModel {
   private constructor(
@@ -74,15 +79,16 @@ export class RewardModel {
   }
 
   /** The reward of each completion after its prompt, read as one text: the logit of "humorous". */
-  async score(
-    pairs: readonly { readonly prompt: string; readonly completion: string }[],
-    options: RewardOptions,
-  ): Promise<number[]> {
-    const logits = await this.logits(
+  async score(pairs: readonly TextPair[], options: RewardOptions): Promise<number[]> {
+    return (await this.pairLogits(pairs, options)).map((row) => row[1]!);
+  }
+
+  /** Logits of each completion after its prompt, read as one text. */
+  async pairLogits(pairs: readonly TextPair[], options: RewardOptions): Promise<number[][]> {
+    return this.logits(
       pairs.map(({ prompt, completion }) => prompt + completion),
       options,
     );
-    return logits.map((row) => row[1]!);
   }
 
   /** Refuses token ids that the model cannot take; `where` names the input. */

@@ -14,7 +14,6 @@ import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import type { GrpoLossSettings } from '../nn/grpo-loss.js';
 import { stream } from '../random.js';
-import { RewardModel } from '../rewards/reward-model.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
@@ -25,9 +24,12 @@ import { mergedPolicy } from '../training/merged-policy.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
+import { Alarms } from './grpo/alarms/alarms.js';
+import { watchSchema } from './grpo/alarms/watch.js';
 import { grpoFeeds, learnedTokens, type BatchScale, type RolloutSample } from './grpo/batch.js';
 import { grpoGraph } from './grpo/graph.js';
 import { lossMetrics } from './grpo/metrics.js';
+import { Rewards, rewardsState } from './grpo/rewards.js';
 import { rollOut, samplesSchema, type Rollout, type RolloutPrompt, type RolloutTools } from './grpo/rollout.js';
 
 /** Where the policy that GRPO starts from stands in the run folder, when an adapter was merged into it. */
@@ -36,6 +38,9 @@ const POLICY = 'policy';
 /** Completions of each held-out prompt, and how many of them are shown. */
 const EVAL_SAMPLES = 2;
 const SHOWN_SAMPLES = 2;
+
+/** Held-out jokes that the reward model is calibrated on. */
+const HUMAN_TEXTS = 256;
 
 /**
  * Group relative policy optimisation (Shao et al., 2024, https://arxiv.org/abs/2402.03300) of a new LoRA adapter: the
@@ -53,19 +58,19 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
   const fingerprints = {
     ...rows.fingerprints,
     model: await fingerprint(config.model),
-    rm: await fingerprint(config.rm),
+    ...(config.rm === undefined ? {} : { rm: await fingerprint(config.rm) }),
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
   const asked = await openPolicy(config.model, config.adapter);
   const prompts = promptsFrom(rows.train, asked, config);
-  const heldOut = promptsFrom(rows.validation, asked, config).slice(0, section.evalPrompts);
+  const validation = promptsFrom(rows.validation, asked, config);
+  const heldOut = validation.slice(0, section.evalPrompts);
   const promptsPerRollout = section.completionsPerRollout / section.numGenerations;
   if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
 
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
-    const rewardModel = await RewardModel.open(runtime, config.rm);
-    requireTokenizer(rewardModel);
+    const rewards = await Rewards.open(runtime, config);
     const onEvent = context.onEvent.bind(context);
     const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
     try {
@@ -97,11 +102,13 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
         policy,
         decoder: await Decoder.create(runtime, adapted),
         scorer: await Scorer.create(runtime, adapted),
-        reward: (items) => rewardModel.score(items, { batchSize: section.batchSize }),
+        reward: (items) => rewards.score(items, { groupSize: section.numGenerations, learn: true }),
         adapter: learner.weights,
         reference,
       };
 
+      await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
+      const alarms = new Alarms(section, run, rows.train);
       const batches = section.completionsPerRollout / section.batchSize;
       const stepsPerRollout = batches * section.numIterations;
       const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, { whole: true });
@@ -132,7 +139,7 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
             );
             buffer.tokensSeen += rollout.tokens;
             record(rollout, step + 1);
-            generated = rollout.metrics;
+            generated = { ...rollout.metrics, ...alarms.rollout(rollout, step + 1) };
           }
           const start = (within % batches) * section.batchSize;
           const scale: BatchScale = {
@@ -143,27 +150,34 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
             rolloutBatches: batches,
           };
           const batch = buffer.samples.slice(start, start + section.batchSize);
-          return {
-            ...generated,
-            ...(await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId })),
-          };
+          const learned = await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId });
+          alarms.step(learned);
+          return { ...generated, ...learned };
         },
         totals: () => ({ num_tokens: buffer.tokensSeen }),
         carried: {
-          save: () => buffer,
-          load: (state) => {
-            Object.assign(buffer, z.object({ samples: samplesSchema, tokensSeen: z.number() }).parse(state));
+          save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state }),
+          load: (saved) => {
+            const state = carriedSchema.parse(saved);
+            Object.assign(buffer, { samples: state.samples, tokensSeen: state.tokensSeen });
+            rewards.state = state.rewards;
+            alarms.state = state.alarms;
           },
         },
         evaluate: async (step) => {
           if (heldOut.length === 0) return {};
-          const rollout = await rollOut(heldOut, -1, tools, {
+          const held: RolloutTools = {
+            ...tools,
+            reward: (items) => rewards.score(items, { groupSize: EVAL_SAMPLES, learn: false }),
+          };
+          const rollout = await rollOut(heldOut, -1, held, {
             ...config,
             grpo: { ...section, numGenerations: EVAL_SAMPLES },
           });
           const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
           for (const { template, prompt, completion, reward } of shown) {
-            run.emit({ type: 'sample', step, label: template, prompt, completion, reward });
+            const shownReward = reward === null ? {} : { reward };
+            run.emit({ type: 'sample', step, label: template, prompt, completion, ...shownReward });
           }
           const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
           return {
@@ -228,6 +242,18 @@ export async function grpoStep(
   return { loss, grad_norm: gradNorm, ...mean };
 }
 
+/** What a checkpoint keeps beside the optimizer: a rollout in mid-use, what rewards have learned and alarms have seen. */
+const carriedSchema = z.object({
+  samples: samplesSchema,
+  tokensSeen: z.number(),
+  rewards: rewardsState,
+  alarms: watchSchema,
+});
+
+/** The jokes that people wrote to prompts. */
+const jokesOf = (prompts: readonly RolloutPrompt[]): { prompt: string; completion: string }[] =>
+  prompts.flatMap(({ prompt, fields: { completion } }) => (completion === undefined ? [] : [{ prompt, completion }]));
+
 const lossSettings = ({ grpo: section }: GrpoConfig): GrpoLossSettings => ({
   beta: section.beta,
   epsilonLow: section.epsilon,
@@ -252,13 +278,15 @@ function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): 
   const { maxPromptLength, maxCompletionLength: room } = config.grpo;
   const prompts = rows.flatMap((row) =>
     promptsOf(row, config.data.templates).map(({ template, prompt }) => {
+      const { fields } = row;
       const bytes = Buffer.byteLength(prompt);
       // A token holds at least one byte, so most prompts need no count.
-      if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings) return { template, prompt };
+      if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings)
+        return { template, prompt, fields };
       const ids = tokenizer.encode(prompt);
       if (ids.length > maxPromptLength) throw promptTooLong(row, ids.length, maxPromptLength);
       checkSequence(ids, policy.config, { room, where: placeOf(row) });
-      return { template, prompt };
+      return { template, prompt, fields };
     }),
   );
   return prompts.map((prompt, index) => ({ ...prompt, index }));

@@ -173,7 +173,7 @@ describe('a run', () => {
     for (const group of groups.values()) {
       expect(group).toHaveLength(4);
       expect(group.reduce((total, { advantage }) => total + advantage, 0)).toBeCloseTo(0, 4);
-      const byReward = [...group].sort((a, b) => a.reward - b.reward).map(({ advantage }) => advantage);
+      const byReward = [...group].sort((a, b) => a.reward! - b.reward!).map(({ advantage }) => advantage);
       expect(byReward).toEqual([...byReward].sort((a, b) => a - b));
     }
     expect(new Set(written.map(({ finishReason }) => finishReason))).toEqual(new Set(['stop', 'length']));
@@ -203,6 +203,12 @@ describe('a run', () => {
       'completions/min_length',
       'completions/min_terminated_length',
       'frac_reward_zero_std',
+      'gaming/copied',
+      'gaming/distinct_2',
+      'gaming/length_correlation',
+      'gaming/length_ratio',
+      'gaming/prompt_share',
+      'gaming/self_similarity',
       'reward',
       'reward_std',
       'rewards/reward_model/mean',

@@ -1,5 +1,5 @@
 import { UserError } from '../../errors.js';
-import { characters } from '../characters.js';
+import { characters } from '../../text/characters.js';
 import { classificationMetrics, type ClassificationMetrics } from '../classification.js';
 import { fitLogisticRegression, predictProbabilities } from './logistic-regression.js';
 import { fromColumns } from './sparse.js';

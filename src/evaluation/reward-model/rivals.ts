@@ -2,7 +2,7 @@ import { completionOf, type Row } from '../../data/row.js';
 import { placesOf, promptsOf, type Prompt, type Templates } from '../../data/templates.js';
 import { addedValue } from '../baselines/added-value.js';
 import { runBaselines, type BaselineItem, type BaselineOptions } from '../baselines/baselines.js';
-import { characters } from '../characters.js';
+import { characters } from '../../text/characters.js';
 import type { JudgedText } from './judge.js';
 import type { RewardModelEvaluation } from './schema.js';
 

@@ -7,10 +7,12 @@ import type { Scorer } from '../../generation/scorer.js';
 import type { Tensor } from '../../graph/tensor.js';
 import { stream } from '../../random.js';
 import type { DeviceTensor } from '../../runtime/runtime.js';
+import type { RewardRow } from '../../rewards/reward.js';
 import type { Metrics } from '../../training/loop.js';
-import { groupAdvantages } from './advantages.js';
+import { groupAdvantages, type RewardScores } from './advantages.js';
 import type { RolloutSample } from './batch.js';
 import { completionMetrics } from './metrics.js';
+import type { Scored } from './rewards.js';
 
 type Weights = Readonly<Record<string, Tensor | DeviceTensor>>;
 
@@ -19,6 +21,8 @@ export interface RolloutPrompt {
   readonly index: number;
   readonly template: string;
   readonly prompt: string;
+  /** Columns of its row. */
+  readonly fields: Readonly<Record<string, string>>;
 }
 
 /** A completion as it is logged in `rollouts.jsonl`. */
@@ -26,21 +30,21 @@ export interface RolloutRecord {
   readonly template: string;
   readonly prompt: string;
   readonly completion: string;
-  readonly reward: number;
+  /** The weighted sum of its scores; null where no reward applies. */
+  readonly reward: number | null;
+  /** The scores by the names of their rewards, where there are several. */
+  readonly rewards?: Readonly<Record<string, number | null>>;
   readonly advantage: number;
   readonly tokens: number;
   readonly finishReason: 'stop' | 'length';
 }
-
-/** Scores of completions, each with its prompt. */
-export type Reward = (items: readonly { prompt: string; completion: string }[]) => Promise<number[]>;
 
 /** What writes and measures completions during a run. */
 export interface RolloutTools {
   readonly policy: Policy;
   readonly decoder: Decoder;
   readonly scorer: Scorer;
-  readonly reward: Reward;
+  reward(rows: readonly RewardRow[]): Promise<Scored>;
   /** Current weights of the adapter that learns. */
   readonly adapter: Weights;
   /** An adapter that changes nothing: the reference. */
@@ -51,6 +55,8 @@ export interface Rollout {
   readonly samples: readonly RolloutSample[];
   readonly records: readonly RolloutRecord[];
   readonly metrics: Metrics;
+  /** Share of completions that the reward model rates above held-out jokes; absent where that is not known. */
+  readonly beyondHuman?: number | undefined;
   readonly tokens: number;
 }
 
@@ -86,11 +92,16 @@ export async function rollOut(
     },
   );
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
-  const rewards = await tools.reward(texts.map((completion, i) => ({ prompt: group[i]!.prompt, completion })));
-  const { advantages, metrics } = groupAdvantages([{ name: 'reward_model', weight: 1, scores: rewards }], {
+  const scored = await tools.reward(
+    completions.map(({ ids, finishReason }, i) => {
+      const { prompt, template, fields } = group[i]!;
+      return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, fields };
+    }),
+  );
+  const { advantages, rewards, metrics } = groupAdvantages(scored.rewards, {
     groupSize: grpo.numGenerations,
     scaleRewards: grpo.scaleRewards,
-    aggregation: 'sum_then_normalize',
+    aggregation: grpo.rewards.aggregation,
   });
 
   const sequences = completions.map(({ ids }, i) => ({
@@ -116,7 +127,8 @@ export async function rollOut(
     template: group[i]!.template,
     prompt: group[i]!.prompt,
     completion: texts[i]!,
-    reward: rewards[i]!,
+    reward: Number.isNaN(rewards[i]!) ? null : rewards[i]!,
+    ...(scored.rewards.length > 1 ? { rewards: scoresOf(scored.rewards, i) } : {}),
     advantage: advantages[i]!,
     tokens: ids.length,
     finishReason,
@@ -125,10 +137,14 @@ export async function rollOut(
   return {
     samples,
     records,
-    metrics: { ...completionMetrics(ended), ...metrics },
+    metrics: { ...completionMetrics(ended), ...metrics, ...scored.metrics },
+    beyondHuman: scored.beyondHuman,
     tokens: sequences.reduce((total, { inputIds }) => total + inputIds.length, 0),
   };
 }
+
+const scoresOf = (rewards: readonly RewardScores[], i: number): Record<string, number | null> =>
+  Object.fromEntries(rewards.map(({ name, scores }) => [name, scores[i] ?? null]));
 
 /** A rollout in mid-use, as a checkpoint keeps it. */
 export const samplesSchema = z.array(

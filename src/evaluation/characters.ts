@@ -1,4 +1,0 @@
-/** The Unicode code points of a text: what "character" and "length" mean in every figure of this folder. */
-export function characters(text: string): string[] {
-  return Array.from(text);
-}
