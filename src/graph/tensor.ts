@@ -1,9 +1,11 @@
 /** Element types that a graph can hold. */
-export type DType = 'float32' | 'float64' | 'int32' | 'int64' | 'uint32' | 'bool';
+export type DType = 'float32' | 'float64' | 'int8' | 'uint8' | 'int32' | 'int64' | 'uint32' | 'bool';
 
 export interface TypedArrays {
   float32: Float32Array;
   float64: Float64Array;
+  int8: Int8Array;
+  uint8: Uint8Array;
   int32: Int32Array;
   int64: BigInt64Array;
   uint32: Uint32Array;
@@ -13,6 +15,8 @@ export interface TypedArrays {
 const constructors = {
   float32: Float32Array,
   float64: Float64Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
   int32: Int32Array,
   int64: BigInt64Array,
   uint32: Uint32Array,

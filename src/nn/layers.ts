@@ -1,6 +1,6 @@
 import type { Value } from '../graph/graph.js';
 import { add, gelu, layerNorm as normalise, matmul, maximum, mul, silu, tanh, rmsNorm as rms } from '../ops/build.js';
-import { isTarget, loraName, loraScale, type ModelContext } from './context.js';
+import { isTarget, loraName, loraScale, multiply, type ModelContext } from './context.js';
 
 /** x (…, in) → (…, out) = x·Wᵀ (+ b), W (out, in) as Hugging Face stores it, plus the adapter's share where one is set. */
 export function linear(
@@ -9,7 +9,7 @@ export function linear(
   module: string,
   { inputs, outputs, bias = false }: { inputs: number; outputs: number; bias?: boolean },
 ): Value {
-  let y = matmul(x, context.weight(`${module}.weight`, [outputs, inputs]), { transB: true });
+  let y = multiply(x, context.linearWeight(`${module}.weight`, [outputs, inputs]));
   if (bias) y = add(y, context.weight(`${module}.bias`, [outputs]));
   const { lora } = context;
   if (lora === undefined || !isTarget(lora, module)) return y;

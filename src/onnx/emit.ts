@@ -10,7 +10,7 @@ import { attributeTypes, encodeModel, onnxTypes } from './schema.js';
 export interface BoundTensor {
   readonly data: Uint8Array | { readonly location: string; readonly offset: number; readonly length: number };
   /** How the bytes store it; float16 and bfloat16 are widened in the graph. */
-  readonly dtype: 'float32' | 'float16' | 'bfloat16';
+  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'int8' | 'uint8';
   readonly shape: readonly number[];
 }
 

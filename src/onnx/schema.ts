@@ -77,6 +77,8 @@ export function decodeModel(bytes: Uint8Array): Record<string, unknown> {
 /** TensorProto.DataType. */
 export const onnxTypes = {
   float32: 1,
+  uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,

@@ -98,6 +98,22 @@ export const scalar = (graph: Graph, dtype: DType, value: number): Value => cons
 export const matmul = (a: Value, b: Value, options: { transA?: boolean; transB?: boolean } = {}): Value =>
   apply(a.graph, 'matmul', [a, b], { transA: options.transA ?? false, transB: options.transB ?? false });
 
+/** A frozen matrix in 8 bits, W = diag(inputScale) · weight · diag(outputScale): see the op's record. */
+export interface Int8Matrix {
+  /** int8 (K, N) */
+  readonly weight: Value;
+  /** The same transposed, int8 (N, K): what the gradient multiplies with. */
+  readonly transposed: Value;
+  /** float32 (K) */
+  readonly inputScale: Value;
+  /** float32 (N) */
+  readonly outputScale: Value;
+}
+
+/** x (…, K) · W (K, N) in 8-bit integers, each row of x with a scale of its own → (…, N). */
+export const int8Matmul = (x: Value, { weight, transposed, inputScale, outputScale }: Int8Matrix): Value =>
+  apply(x.graph, 'int8Matmul', [x, weight, transposed, inputScale, outputScale], {});
+
 type Axes = number | readonly number[] | undefined;
 
 function reduce(op: 'reduceSum' | 'reduceMean' | 'reduceMax', x: Value, axes: Axes, keepDims: boolean): Value {

@@ -87,6 +87,7 @@ export interface OpAttributes {
   where: NoAttributes;
   cast: { to: DType };
   matmul: { transA: boolean; transB: boolean };
+  int8Matmul: NoAttributes;
   reduceSum: { axes: readonly number[]; keepDims: boolean };
   reduceMean: { axes: readonly number[]; keepDims: boolean };
   reduceMax: { axes: readonly number[]; keepDims: boolean };

@@ -5,6 +5,7 @@ import { language } from './language.js';
 import { logic } from './logic.js';
 import { matmul } from './matmul.js';
 import { normalization } from './normalization.js';
+import { quantized } from './quantized.js';
 import { random } from './random.js';
 import type { OpName, OpRecord, OpRecords } from './record.js';
 import { reduce } from './reduce.js';
@@ -17,6 +18,7 @@ export const ops: OpRecords<OpName> = {
   ...elementwise,
   ...logic,
   ...matmul,
+  ...quantized,
   ...reduce,
   ...normalization,
   ...shapeOps,

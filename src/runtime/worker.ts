@@ -47,7 +47,8 @@ async function create(bytes: Uint8Array, { threads, device }: SessionSettings): 
     enableMemPattern: false,
     logSeverityLevel: 4,
     // Waiting threads sleep: as fast on an idle machine, and spinning would take the cores of whatever else runs.
-    extra: { session: { intra_op: { allow_spinning: '0' } } },
+    // Without x64quantprecision a processor that lacks VNNI would let 16-bit sums of int8 products saturate.
+    extra: { session: { intra_op: { allow_spinning: '0' }, x64quantprecision: '1' } },
   });
   sessions.set(++lastId, session);
   return lastId;

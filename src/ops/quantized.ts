@@ -1,0 +1,79 @@
+import { sizeOf } from '../graph/dim.js';
+import type { TensorType, Value } from '../graph/graph.js';
+import { int8Matmul } from './build.js';
+import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
+import type { OpRecords } from './record.js';
+
+/** Largest magnitude of an 8-bit integer on either side of zero. */
+const LEVELS = 127;
+
+/** The smallest scale of a row: a row of zeros stays zeros. */
+const SMALLEST = 1e-30;
+
+type Five<T> = [T, T, T, T, T];
+
+const frozen = (): never => {
+  throw new Error('a weight in 8 bits is frozen: it has no gradient, keep it in float32 to train it');
+};
+
+/**
+ * Products with a frozen matrix kept in 8 bits. Both sides of the matrix have scales, W = diag(c) · Q · diag(s), so that
+ * neither a large row nor a large column of W costs the others their precision. Each row of x is rounded with a scale of
+ * its own ("vector-wise", Dettmers et al., 2022, https://arxiv.org/abs/2208.07339), so that what a token computes does not
+ * depend on what it is batched with; sums are exact 32-bit integers.
+ */
+export const quantized: OpRecords<'int8Matmul'> = {
+  // y = ((x ∘ c) / r → 8 bits) · Q ∘ s · r, r = max |x ∘ c| / 127 of each row
+  int8Matmul: {
+    infer: (inputs) => {
+      arity(inputs, 5);
+      const [x, weight, transposed, inputScale, outputScale] = inputs as Five<TensorType>;
+      requireDType(['float32'], x, inputScale, outputScale);
+      requireDType(['int8'], weight, transposed);
+      requireRank(weight, 2, 'the matrix');
+      const [inner, outer] = [weight.shape[0]!, weight.shape[1]!];
+      requireShape(transposed, [outer, inner], 'the transposed matrix');
+      requireShape(inputScale, [inner], 'the scales of the inputs');
+      requireShape(outputScale, [outer], 'the scales of the outputs');
+      requireAxis(x, x.shape.length - 1);
+      requireShape({ ...x, shape: x.shape.slice(-1) }, [inner], 'a row of the left side');
+      return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), outer] }];
+    },
+    emit: (emitter, node) => {
+      if (emitter.device !== 'cpu') throw new Error(`8-bit products have no kernel on ${emitter.device}`);
+      const [x, weight, , inputScale, outputScale] = node.inputs.map((input) => emitter.name(input)) as Five<string>;
+      const { shape } = node.inputs[0]!;
+      const inner = shape.at(-1)!;
+      const rows = sizeOf(shape.slice(0, -1));
+      const flat = shape.length === 2 ? x : emitter.node('Reshape', [x, emitter.dims([rows, inner])]);
+      const scaled = emitter.node('Mul', [flat, inputScale]);
+      const last = emitter.constant('int64', [1], [1]);
+      const largest = emitter.node('ReduceMax', [emitter.node('Abs', [scaled]), last], { keepdims: 1 });
+      const step = emitter.node('Max', [
+        emitter.node('Mul', [largest, emitter.constant('float32', [], [1 / LEVELS])]),
+        emitter.constant('float32', [], [SMALLEST]),
+      ]);
+      const zero = emitter.constant('uint8', [], [LEVELS + 1]);
+      const perRow = emitter.dims([rows]);
+      const steps = emitter.node('Reshape', [step, perRow]);
+      const bytes = emitter.node('QuantizeLinear', [scaled, steps, emitter.node('Expand', [zero, perRow])], {
+        axis: 0,
+      });
+      const one = emitter.constant('float32', [], [1]);
+      const product = emitter.node(
+        'MatMulIntegerToFloat',
+        [bytes, weight, one, outputScale, zero],
+        {},
+        'com.microsoft',
+      );
+      const y = emitter.node('Mul', [product, step]);
+      return [shape.length === 2 ? y : emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
+    },
+    // dx = ((dy ∘ s) · Qᵀ) ∘ c: the same product with the sides exchanged
+    vjp: ({ grad, inputs }) => {
+      const [, weight, transposed, inputScale, outputScale] = inputs as Five<Value>;
+      const adjoint = { weight: transposed, transposed: weight, inputScale: outputScale, outputScale: inputScale };
+      return [() => int8Matmul(grad, adjoint), frozen, frozen, frozen, frozen];
+    },
+  },
+};
