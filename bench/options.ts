@@ -23,6 +23,7 @@ const schema = z.object({
     .pipe(z.array(z.enum(Object.keys(GROUPS)))),
   steps: z.coerce.number().int().min(1).default(6),
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
+  quantization: z.enum(['float32', 'int8']).default('float32'),
   quick: z.boolean().default(false),
 });
 
@@ -45,6 +46,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     .option('--json <file>', 'Also write what was found as JSON.')
     .option('--only <names>', `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all).`)
     .option('--steps <n>', 'Repetitions that count, after one that does not (default: 6).')
+    .option('--quantization <form>', 'How the base of the policy multiplies: float32 or int8 (default: float32).')
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
     .option('--quick', 'Tiny models and batches, to see that everything works.')
     .exitOverride()

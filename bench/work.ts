@@ -1,3 +1,5 @@
+import type { Quantization } from '../src/nn/context.js';
+
 /** What can be measured. */
 export const WORKS = ['ceiling', 'sft', 'rm', 'rollout-1', 'rollout-64'] as const;
 export type WorkName = (typeof WORKS)[number];
@@ -8,6 +10,8 @@ export interface Setup {
   /** Folder of the causal model, and of the reward model. */
   readonly model: string;
   readonly rm: string;
+  /** The form in which the policy's base multiplies. */
+  readonly quantization: Quantization;
   /** Rows to take texts from; without it batches are token ids of the published data's lengths. */
   readonly csv: string | undefined;
   /** Small batches and few tokens, to see that everything works. */

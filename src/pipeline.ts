@@ -47,7 +47,11 @@ export async function runPipeline(config: RunConfig, context: StageContext): Pro
     { name: 'SFT', model: models.policy, adapter },
     { name: 'GRPO', model: path.join(folder('grpo'), 'policy'), adapter: path.join(folder('grpo'), 'adapter') },
   ];
-  await once('sft', { model: models.policy, lora: config.lora, sft: config.sft }, sft);
+  await once(
+    'sft',
+    { model: models.policy, quantization: config.quantization, lora: config.lora, sft: config.sft },
+    sft,
+  );
   await once('rm', { model: models.reward, rm: config.rm }, rm);
   await once('grpo', { model: models.policy, adapter, rm: reward, lora: config.lora, grpo: config.grpo }, grpo);
   await once(

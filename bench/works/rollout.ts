@@ -12,7 +12,7 @@ import type { Setup, Work } from '../work.js';
 /** Completions of GRPO: the base with an adapter, its sampling, no end of sequence, timed from the first token to the last. */
 export async function rollout(setup: Setup, batchSize: number): Promise<Work> {
   const section = grpoSection.parse({});
-  const policy = await openPolicy(setup.model);
+  const policy = await openPolicy(setup.model, undefined, setup);
   const runtime = new Runtime({ threads: setup.threads });
   const { lora, tensors } = freshAdapter(policy);
   const decoder = await Decoder.create(runtime, { ...policy.model, lora });

@@ -13,16 +13,17 @@ import { timed, type Setup, type Work } from '../work.js';
 /** An optimizer step of supervised fine-tuning as the stage takes it by default: LoRA on seven projections, dropout. */
 export async function sft(setup: Setup): Promise<Work> {
   const section = sftSection.parse({});
-  const policy = await openPolicy(setup.model);
+  const { quantization } = setup;
+  const policy = await openPolicy(setup.model, undefined, { quantization });
   const runtime = new Runtime({ threads: setup.threads });
   const { lora, tensors } = freshAdapter(policy);
-  const training = causalGraph(policy.config, { lora, training: true, statistics: true });
+  const training = causalGraph(policy.config, { lora, quantization, training: true, statistics: true });
   const learner = await Learner.create(runtime, {
     graph: training.graph,
     loss: training.loss,
     trainable: training.context.loraWeights,
     initial: tensors,
-    frozen: policy.folder.weights,
+    frozen: policy.model.weights,
     adamw: section,
   });
   const batches = await sftBatches(setup, policy, section);

@@ -33,6 +33,11 @@ const policy = key(folder(), 'Folder of the language model.', {
   flag: '--model <dir>',
   from: 'models.policy',
 });
+const quantization = key(
+  z.enum(['float32', 'int8']).default('float32'),
+  'How the frozen base multiplies: float32 exactly, int8 about three times as fast with rounded weights.',
+  { flag: '--quantization <form>' },
+);
 const encoder = key(folder(), 'Folder of the encoder to start from.', {
   path: true,
   flag: '--model <dir>',
@@ -81,6 +86,7 @@ export const stageSchemas = {
     .strictObject({
       ...runKeys('sft'),
       model: policy,
+      quantization,
       adapter: adapter('Adapter folder to go on from.'),
       data,
       lora,
@@ -125,7 +131,7 @@ export const stageSchemas = {
     .superRefine(needData),
   data: z.strictObject({ ...commonKeys, data }),
   run: z
-    .strictObject({ ...runKeys('run'), models, data, lora, sft, rm, grpo, generate, evaluate })
+    .strictObject({ ...runKeys('run'), models, quantization, data, lora, sft, rm, grpo, generate, evaluate })
     .superRefine((config, context) => {
       if (config.data.dir !== undefined) return;
       const fix = 'give data.dir, a folder with sft_train.csv and rm_train.csv';

@@ -1,7 +1,7 @@
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
 import type { CausalConfig } from '../models/config/causal.js';
 import { pastName, presentName, causalDecoder } from '../models/causal.js';
-import { ModelContext, type LoraSettings } from '../nn/context.js';
+import { ModelContext, type ContextOptions, type LoraSettings, type Quantization } from '../nn/context.js';
 import { gatherRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
@@ -13,7 +13,15 @@ export interface CausalModel {
   readonly config: CausalConfig;
   readonly weights: ReadonlyMap<string, StoredTensor>;
   readonly lora?: LoraSettings;
+  /** The form of the base's matrices, for which `weights` holds what it needs; default float32. */
+  readonly quantization?: Quantization;
 }
+
+/** How a graph that only computes sees a model: no dropout. */
+export const inferenceOptions = ({ lora, quantization }: CausalModel): ContextOptions => ({
+  quantization,
+  ...(lora === undefined ? {} : { lora: { ...lora, dropout: 0 } }),
+});
 
 export interface DecodeOptions {
   readonly maxNewTokens: number;
@@ -64,10 +72,7 @@ export class Decoder {
   ) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Decoder> {
-    const context = new ModelContext(
-      newGraph(),
-      model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } },
-    );
+    const context = new ModelContext(newGraph(), inferenceOptions(model));
     causalDecoder(context, model.config);
     const program = await runtime.compile(context.graph, model.weights);
     const compaction = await runtime.compile(compactionGraph(model.config));

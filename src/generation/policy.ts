@@ -1,9 +1,14 @@
 import { checkAdapter, openAdapter } from '../checkpoints/adapter.js';
 import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
+import { withInt8 } from '../checkpoints/quantized/prepared.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { writes, type CausalConfig } from '../models/config/causal.js';
+import { causalHidden, causalInputs, causalLogits } from '../models/causal.js';
+import { ModelContext, type Quantization } from '../nn/context.js';
+import { flattenRows } from '../ops/build.js';
+import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
@@ -26,9 +31,14 @@ export interface Policy {
 /**
  * Opens a causal model and an adapter for it.
  *
+ * @param options.quantization the form in which the base multiplies; another than the stored one is prepared first
  * @throws UserError when a folder is missing or wrong, is no causal model, or the parts do not fit each other
  */
-export async function openPolicy(modelDir: string, adapterDir?: string): Promise<Policy> {
+export async function openPolicy(
+  modelDir: string,
+  adapterDir?: string,
+  { quantization = 'float32' }: { readonly quantization?: Quantization } = {},
+): Promise<Policy> {
   const tokenizer = await loadTokenizerIfThere(modelDir);
   const eos = tokenizer?.special.eos;
   const folder = await openModelFolder(modelDir, eos === undefined ? {} : { tokenizerEosIds: [eos] });
@@ -45,12 +55,20 @@ export async function openPolicy(modelDir: string, adapterDir?: string): Promise
   const eosTokenIds = new Set(folder.eosTokenIds);
   const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? folder.eosTokenIds[0] ?? 0;
   const opened = { folder, config, tokenizer, eosTokenIds, padTokenId };
-  if (adapterDir === undefined) return { ...opened, model: { config, weights: folder.weights }, adapter: undefined };
+  const weights = quantization === 'float32' ? folder.weights : await withInt8(folder, linearNames(config));
+  const base = { config, weights, quantization };
+  if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };
   const adapter = await openAdapter(adapterDir);
   checkAdapter(adapter, folder.weights);
   const tensors = await loadTensors(adapter.weights, adapter.weights.keys());
-  const model = { config, weights: folder.weights, lora: loraOf(adapter) };
-  return { ...opened, model, adapter: Object.fromEntries(tensors) };
+  return { ...opened, model: { ...base, lora: loraOf(adapter) }, adapter: Object.fromEntries(tensors) };
+}
+
+/** Names of the matrices of a causal model's linear layers, the head's among them. */
+function linearNames(config: CausalConfig): string[] {
+  const context = new ModelContext(newGraph());
+  causalLogits(context, config, flattenRows(causalHidden(context, config, causalInputs(context)).hidden));
+  return [...context.linearWeights.keys()];
 }
 
 /** Copies an adapter's weights to where computation happens, once for many runs; nothing where there is no adapter. */

@@ -5,7 +5,7 @@ import { rowsAt } from '../nn/losses.js';
 import { div, tokenLogProbs } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
-import type { CausalModel } from './decoder.js';
+import { inferenceOptions, type CausalModel } from './decoder.js';
 
 /** A sequence of which some tokens are scored. */
 export interface Scored {
@@ -19,10 +19,7 @@ export class Scorer {
   private constructor(private readonly program: Program) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Scorer> {
-    const context = new ModelContext(
-      newGraph(),
-      model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } },
-    );
+    const context = new ModelContext(newGraph(), inferenceOptions(model));
     const { graph } = context;
     const { hidden } = causalHidden(context, model.config, causalInputs(context));
     const logits = causalLogits(context, model.config, rowsAt(hidden, graph.input('rows', 'int32', ['N'])));

@@ -1,10 +1,10 @@
 import type { Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import { causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
-import type { ModelContext } from '../nn/context.js';
+import { multiply, type ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
 import { rotaryAngles } from '../nn/rotary.js';
-import { add, gatherRows, groupQueryAttention, matmul, mul, reshape, rotary, silu } from '../ops/build.js';
+import { add, gatherRows, groupQueryAttention, mul, reshape, rotary, silu } from '../ops/build.js';
 import type { CausalConfig } from './config/causal.js';
 
 export interface CausalInputs {
@@ -44,16 +44,11 @@ export function causalHidden(
 
 /** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
 export function causalLogits(context: ModelContext, config: CausalConfig, rows: Value): Value {
-  return matmul(rows, headWeight(context, config), { transB: true });
+  const name = config.tieWordEmbeddings ? EMBEDDINGS : 'lm_head.weight';
+  return multiply(rows, context.linearWeight(name, [config.vocabSize, config.hiddenSize]));
 }
 
-const embeddings = (context: ModelContext, config: CausalConfig): Value =>
-  context.weight('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
-
-const headWeight = (context: ModelContext, config: CausalConfig): Value =>
-  config.tieWordEmbeddings
-    ? embeddings(context, config)
-    : context.weight('lm_head.weight', [config.vocabSize, config.hiddenSize]);
+const EMBEDDINGS = 'model.embed_tokens.weight';
 
 /** The block stack; how a block attends is the caller's: over the whole sequence, or over a cache. */
 function blocks(
@@ -64,7 +59,7 @@ function blocks(
 ): { hidden: Value; states: Value[] } {
   const { rmsNormEps: epsilon, headDim } = config;
   const angles = rotaryAngles(positionIds, headDim, config.rope, context.dtype);
-  let x = gatherRows(embeddings(context, config), inputIds);
+  let x = gatherRows(context.weight(EMBEDDINGS, [config.vocabSize, config.hiddenSize]), inputIds);
   const states = [x];
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const block = `model.layers.${layer}`;

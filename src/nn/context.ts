@@ -44,8 +44,7 @@ export type Quantization = 'float32' | 'int8';
 
 /** The matrix of a linear layer, Hugging Face's (out, in), in the form in which the base is kept. */
 export type LinearWeight =
-  | { readonly form: 'float32'; readonly weight: Value }
-  | { readonly form: 'int8'; readonly matrix: Int8Matrix };
+  { readonly form: 'float32'; readonly weight: Value } | { readonly form: 'int8'; readonly matrix: Int8Matrix };
 
 /** x (…, in) · Wᵀ → (…, out). */
 export const multiply = (x: Value, weight: LinearWeight): Value =>
@@ -62,7 +61,7 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
 export interface ContextOptions {
   readonly dtype?: DType;
   /** Default: float32. */
-  readonly quantization?: Quantization;
+  readonly quantization?: Quantization | undefined;
   readonly lora?: LoraSettings;
   /** Masks are drawn: a training graph. */
   readonly training?: boolean;

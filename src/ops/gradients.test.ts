@@ -27,6 +27,9 @@ const checked = opCases
   .filter((opCase) => opCase.differentiable)
   .map((opCase) => ({ ...opCase, title: titleOf(opCase) }));
 
+/** Ops whose gradient no differences show, because they round: they have tests of their own. */
+const elsewhere = ['int8Matmul'];
+
 function randomWeights(shape: readonly number[], seed: number): NdArray {
   const random = stream(seed, 'weights');
   const data = new Float64Array(shape.reduce((product, size) => product * size, 1));
@@ -58,7 +61,7 @@ function draw(instance: OpInstance, bindings: ReadonlyMap<string, number>, seed:
 describe('the gradient of an op', () => {
   it('is checked for every op that has one', () => {
     const withGradient = Object.entries(ops).flatMap(([op, { vjp }]) => (typeof vjp === 'function' ? [op] : []));
-    expect([...new Set(checked.map(({ op }) => op))].sort()).toEqual(withGradient.sort());
+    expect([...new Set(checked.map(({ op }) => op)), ...elsewhere].sort()).toEqual(withGradient.sort());
   });
 
   it.each(checked.filter(({ float64 }) => float64))(

@@ -38,7 +38,8 @@ import { scheduleOf } from '../training/schedule.js';
 export async function sft(config: SftConfig, context: StageContext): Promise<string> {
   const section = config.sft;
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
-  const policy = await openPolicy(config.model);
+  const { quantization } = config;
+  const policy = await openPolicy(config.model, undefined, { quantization });
   const start = await startingAdapter(policy, config);
   const samples = new SampleSet(rows.train, policy, config);
   const heldOut = new SampleSet(rows.validation, policy, config);
@@ -52,18 +53,23 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const lora = loraOf(start);
-    const training = causalGraph(policy.config, { lora, training: lora.dropout > 0, statistics: true });
+    const training = causalGraph(policy.config, {
+      lora,
+      quantization,
+      training: lora.dropout > 0,
+      statistics: true,
+    });
     const learner = await Learner.create(runtime, {
       graph: training.graph,
       loss: training.loss,
       trainable: training.context.loraWeights,
       initial: start.tensors,
-      frozen: policy.folder.weights,
+      frozen: policy.model.weights,
       adamw: section,
     });
     const evaluation = await runtime.compile(
-      causalGraph(policy.config, { lora, statistics: true }).graph,
-      policy.folder.weights,
+      causalGraph(policy.config, { lora, quantization, statistics: true }).graph,
+      policy.model.weights,
     );
     const decoder = await Decoder.create(runtime, { ...policy.model, lora });
 

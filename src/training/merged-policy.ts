@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { mergeAdapter } from '../checkpoints/merge.js';
+import { inferenceOptions } from '../generation/decoder.js';
 import { openPolicy, type Policy } from '../generation/policy.js';
 import { wrap } from '../graph/tensor.js';
 import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
@@ -47,7 +48,7 @@ export async function mergedPolicy(
 
 /** The logits of a fixed random text. */
 async function probe(runtime: Runtime, { config, model, adapter }: Policy): Promise<Float32Array> {
-  const context = new ModelContext(newGraph(), model.lora === undefined ? {} : { lora: { ...model.lora, dropout: 0 } });
+  const context = new ModelContext(newGraph(), inferenceOptions(model));
   const { hidden } = causalHidden(context, config, causalInputs(context));
   context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
   const program = await runtime.compile(context.graph, model.weights);

@@ -1,0 +1,156 @@
+import { rename, rm } from 'node:fs/promises';
+import { int8Names } from '../../nn/context.js';
+import { requireTensors } from '../model-folder.js';
+import { readFloatRange, type TensorInfo } from '../safetensors.js';
+import { sourceOfArray, writeSafetensors, type TensorSource } from '../safetensors-writer.js';
+import { bytesOf } from '../stored-dtype.js';
+
+/** Largest magnitude of an 8-bit integer on either side of zero. */
+const LEVELS = 127;
+
+/** Elements of a matrix in memory at a time as float32. */
+const BLOCK = 1 << 22;
+
+/** W (out, in) ≈ diag(outputScale) · Q · diag(inputScale), Q of 8 bits. */
+export interface Int8Scales {
+  /** (in) */
+  readonly inputScale: Float32Array<ArrayBuffer>;
+  /** (out) */
+  readonly outputScale: Float32Array<ArrayBuffer>;
+}
+
+type ReadRows = (start: number, count: number) => Promise<Float32Array>;
+
+/**
+ * Scales of a matrix given by rows: first each column's largest magnitude relative to its rows' (so that a column of
+ * outliers does not cost the others their precision), then each row's largest magnitude that is left.
+ */
+export async function int8Scales(rows: number, columns: number, read: ReadRows): Promise<Int8Scales> {
+  const inputScale = new Float32Array(columns);
+  await eachRow(rows, columns, read, (row) => {
+    const largest = largestMagnitude(row);
+    if (largest === 0) return;
+    for (let i = 0; i < columns; i++) inputScale[i] = Math.max(inputScale[i]!, Math.abs(row[i]!) / largest);
+  });
+  for (let i = 0; i < columns; i++) if (inputScale[i] === 0) inputScale[i] = 1;
+  const outputScale = new Float32Array(rows);
+  const scaled = new Float32Array(columns);
+  await eachRow(rows, columns, read, (row, o) => {
+    for (let i = 0; i < columns; i++) scaled[i] = row[i]! / inputScale[i]!;
+    outputScale[o] = largestMagnitude(scaled) / LEVELS;
+  });
+  return { inputScale, outputScale };
+}
+
+/** A row of Q, rounded to nearest. */
+export function quantizeRow(row: Float32Array, inputScale: Float32Array, outputScale: number, out: Int8Array): void {
+  const inverse = outputScale === 0 ? 0 : 1 / outputScale;
+  for (let i = 0; i < row.length; i++) out[i] = Math.round((row[i]! / inputScale[i]!) * inverse);
+}
+
+/**
+ * Writes the 8-bit form of matrices of a checkpoint into a safetensors file, both as they lie and transposed, under the
+ * names that a graph asks for. One matrix is in memory at a time, as bytes; as floats a block of its rows.
+ */
+export async function writeInt8(
+  weights: ReadonlyMap<string, TensorInfo>,
+  names: Iterable<string>,
+  file: string,
+): Promise<void> {
+  const sources: TensorSource[] = [];
+  for (const info of requireTensors(weights, names)) sources.push(...(await sourcesOf(info)));
+  const partial = `${file}.${process.pid}.partial`;
+  try {
+    await writeSafetensors(partial, sources, { metadata: { format: 'int8' } });
+    await rename(partial, file);
+  } finally {
+    await rm(partial, { force: true });
+  }
+}
+
+async function sourcesOf(info: TensorInfo): Promise<TensorSource[]> {
+  const [rows, columns] = info.shape as [number, number];
+  const read: ReadRows = (start, count) => readFloatRange(info, start * columns, count * columns);
+  const scales = await int8Scales(rows, columns, read);
+  const names = int8Names(info.name);
+
+  async function* asItLies(): AsyncGenerator<Int8Array> {
+    for await (const { values, start, count } of rowBlocks(rows, columns, read)) {
+      const block = new Int8Array(count * columns);
+      for (let o = 0; o < count; o++) {
+        const range = [o * columns, (o + 1) * columns] as const;
+        quantizeRow(
+          values.subarray(...range),
+          scales.inputScale,
+          scales.outputScale[start + o]!,
+          block.subarray(...range),
+        );
+      }
+      yield block;
+    }
+  }
+  async function* transposed(): AsyncGenerator<Uint8Array> {
+    const all = new Int8Array(rows * columns);
+    let start = 0;
+    for await (const block of asItLies()) {
+      transposeInto(all, rows, block, columns, start);
+      start += block.length / columns;
+    }
+    yield bytesOf(all);
+  }
+  async function* lying(): AsyncGenerator<Uint8Array> {
+    for await (const block of asItLies()) yield bytesOf(block);
+  }
+  return [
+    sourceOfArray(names.inputScale, 'F32', [columns], scales.inputScale),
+    sourceOfArray(names.outputScale, 'F32', [rows], scales.outputScale),
+    { name: names.transposed, dtype: 'I8', shape: [rows, columns], bytes: lying },
+    { name: names.weight, dtype: 'I8', shape: [columns, rows], bytes: transposed },
+  ];
+}
+
+interface RowBlock {
+  readonly values: Float32Array;
+  readonly start: number;
+  readonly count: number;
+}
+
+async function* rowBlocks(rows: number, columns: number, read: ReadRows): AsyncGenerator<RowBlock> {
+  const perBlock = Math.max(1, Math.floor(BLOCK / columns));
+  for (let start = 0; start < rows; start += perBlock) {
+    const count = Math.min(perBlock, rows - start);
+    yield { values: await read(start, count), start, count };
+  }
+}
+
+async function eachRow(
+  rows: number,
+  columns: number,
+  read: ReadRows,
+  use: (row: Float32Array, index: number) => void,
+): Promise<void> {
+  for await (const { values, start, count } of rowBlocks(rows, columns, read)) {
+    for (let o = 0; o < count; o++) use(values.subarray(o * columns, (o + 1) * columns), start + o);
+  }
+}
+
+function largestMagnitude(values: Float32Array): number {
+  let largest = 0;
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
+  return largest;
+}
+
+/** Side of the squares that are transposed at a time, so that both stay in the cache. */
+const TILE = 64;
+
+/** Puts rows from `start` on of a matrix into its transpose, which has `rows` columns. */
+function transposeInto(target: Int8Array, rows: number, block: Int8Array, columns: number, start: number): void {
+  const count = block.length / columns;
+  for (let left = 0; left < columns; left += TILE) {
+    for (let top = 0; top < count; top += TILE) {
+      for (let i = left; i < Math.min(left + TILE, columns); i++) {
+        for (let o = top; o < Math.min(top + TILE, count); o++) target[i * rows + start + o] = block[o * columns + i]!;
+      }
+    }
+  }
+}

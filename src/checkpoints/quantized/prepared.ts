@@ -1,0 +1,36 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { explainFileError } from '../files.js';
+import { fingerprint } from '../fingerprint.js';
+import type { ModelFolder } from '../model-folder.js';
+import { readHeader, type TensorInfo } from '../safetensors.js';
+import { writeInt8 } from './int8.js';
+
+/** Part of the file's name: another way of rounding is another file. */
+const VERSION = 1;
+
+/** `DUANZI_CACHE`, or `duanzi` in the user's cache folder: what can be made again. */
+const cacheFolder = (): string =>
+  process.env['DUANZI_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'duanzi');
+
+/**
+ * The weights of a model and, beside them, the 8-bit form of its matrices. That form is made when a model is first asked
+ * for and kept in the cache folder, under the fingerprint of the model.
+ *
+ * @param names the matrices to round
+ */
+export async function withInt8(
+  folder: ModelFolder,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, TensorInfo>> {
+  const cache = join(cacheFolder(), 'int8');
+  const file = join(cache, `${await fingerprint(folder.dir)}-v${VERSION}.safetensors`);
+  if ((await stat(file).catch(() => undefined)) === undefined) {
+    await mkdir(cache, { recursive: true }).catch((error: unknown) => {
+      throw explainFileError(error, cache, 'write');
+    });
+    await writeInt8(folder.weights, names, file);
+  }
+  return new Map([...folder.weights, ...(await readHeader(file)).tensors]);
+}

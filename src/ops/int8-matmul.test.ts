@@ -1,0 +1,178 @@
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { expectClose } from '../../tests/support/expect-close.js';
+import { toNdArray } from '../../tests/support/ops/op-case.js';
+import { backward } from '../autodiff/backward.js';
+import type { Graph, Value } from '../graph/graph.js';
+import { tensor, wrap, type Tensor } from '../graph/tensor.js';
+import { emit } from '../onnx/emit.js';
+import { stream } from '../random.js';
+import { Runtime } from '../runtime/runtime.js';
+import { int8Matmul, mul, reduceSum } from './build.js';
+import { newGraph } from './registry.js';
+
+const runtime = new Runtime({ threads: 1 });
+afterAll(() => runtime.close());
+
+interface Matrix {
+  readonly inner: number;
+  readonly outer: number;
+  /** (K, N), row-major. */
+  readonly weight: Int8Array;
+  readonly inputScale: Float32Array;
+  readonly outputScale: Float32Array;
+}
+
+function drawMatrix(inner: number, outer: number, seed: number): Matrix {
+  const random = stream(seed, 'matrix');
+  const scales = (size: number) => Float32Array.from({ length: size }, () => 0.5 + random.uniform());
+  return {
+    inner,
+    outer,
+    weight: Int8Array.from({ length: inner * outer }, () => random.integer(255) - 127),
+    inputScale: scales(inner),
+    outputScale: scales(outer),
+  };
+}
+
+function transposed({ inner, outer, weight }: Matrix): Int8Array {
+  return Int8Array.from({ length: inner * outer }, (_, at) => weight[(at % inner) * outer + Math.floor(at / inner)]!);
+}
+
+const feedsOf = (matrix: Matrix): Record<string, Tensor> => ({
+  weight: wrap('int8', [matrix.inner, matrix.outer], matrix.weight),
+  transposed: wrap('int8', [matrix.outer, matrix.inner], transposed(matrix)),
+  inputScale: wrap('float32', [matrix.inner], matrix.inputScale),
+  outputScale: wrap('float32', [matrix.outer], matrix.outputScale),
+});
+
+/** What the op says that it computes; scales in float32, so that every number is rounded to the same side. */
+function plain(rows: readonly (readonly number[])[], { inner, outer, weight, inputScale, outputScale }: Matrix) {
+  return rows.flatMap((row) => {
+    const scaled = row.map((value, k) => Math.fround(Math.fround(value) * inputScale[k]!));
+    const largest = Math.max(...scaled.map(Math.abs));
+    const step = Math.max(Math.fround(largest * Math.fround(1 / 127)), Math.fround(1e-30));
+    const bytes = scaled.map((value) => roundHalfEven(Math.fround(value / step)));
+    return Array.from({ length: outer }, (_, n) => {
+      let sum = 0;
+      for (let k = 0; k < inner; k++) sum += bytes[k]! * weight[k * outer + n]!;
+      return sum * outputScale[n]! * step;
+    });
+  });
+}
+
+function roundHalfEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
+
+function build(leading: (string | number)[], { inner, outer }: Matrix): { graph: Graph; x: Value; y: Value } {
+  const graph = newGraph();
+  const x = graph.input('x', 'float32', [...leading, inner]);
+  const y = int8Matmul(x, {
+    weight: graph.input('weight', 'int8', [inner, outer]),
+    transposed: graph.input('transposed', 'int8', [outer, inner]),
+    inputScale: graph.input('inputScale', 'float32', [inner]),
+    outputScale: graph.input('outputScale', 'float32', [outer]),
+  });
+  return { graph, x, y };
+}
+
+const sizes = fc.record({ inner: fc.integer({ min: 1, max: 40 }), outer: fc.integer({ min: 1, max: 24 }) });
+const seeds = fc.nat(1 << 20);
+
+const normalRows = (count: number, width: number, seed: number): number[][] => {
+  const random = stream(seed, 'rows');
+  return Array.from({ length: count }, () => Array.from({ length: width }, () => Math.fround(random.normal())));
+};
+
+describe('int8Matmul', () => {
+  it('rounds each row with its own scale and sums in integers, whatever the leading axes', async () => {
+    await fc.assert(
+      fc.asyncProperty(sizes, seeds, fc.integer({ min: 1, max: 5 }), async ({ inner, outer }, seed, count) => {
+        const matrix = drawMatrix(inner, outer, seed);
+        const rows = normalRows(2 * count, inner, seed);
+        if (seed % 3 === 0) rows[0]!.fill(0);
+        const { graph, y } = build([2, 'T'], matrix);
+        graph.output('y', y);
+        const program = await runtime.compile(graph);
+        const feeds = { x: tensor('float32', [2, count, inner], rows.flat()), ...feedsOf(matrix) };
+        const result = (await program.run(feeds))['y']!;
+        await program.dispose();
+        expect(result.shape).toEqual([2, count, outer]);
+        const expected = { shape: result.shape, data: Float64Array.from(plain(rows, matrix)) };
+        expectClose(toNdArray(result), expected, 1e-5, 'y');
+      }),
+      { numRuns: 12 },
+    );
+  });
+
+  it('gives a row the same numbers in any batch, to the last bit', async () => {
+    const matrix = drawMatrix(64, 32, 5);
+    const rows = normalRows(9, 64, 6).map((row, i) => row.map((value) => Math.fround(value * 10 ** (i - 4))));
+    const { graph, y } = build(['N'], matrix);
+    graph.output('y', y);
+    const program = await runtime.compile(graph);
+    const run = async (chosen: number[][]) =>
+      (await program.run({ x: tensor('float32', [chosen.length, 64], chosen.flat()), ...feedsOf(matrix) }))['y']!.data;
+    const together = (await run(rows)) as Float32Array;
+    for (const [i, row] of rows.entries()) {
+      expect(await run([row])).toEqual(together.slice(i * 32, (i + 1) * 32));
+    }
+    await program.dispose();
+  });
+
+  it('has as its gradient the product with the transposed matrix, rounded the same way', async () => {
+    await fc.assert(
+      fc.asyncProperty(sizes, seeds, async ({ inner, outer }, seed) => {
+        const matrix = drawMatrix(inner, outer, seed);
+        const { graph, x, y } = build(['N'], matrix);
+        const weights = graph.input('weights', 'float32', y.shape);
+        graph.output('gradient', backward(reduceSum(mul(y, weights)), [x])[0]!);
+        const program = await runtime.compile(graph);
+        const grads = normalRows(3, outer, seed);
+        const feeds = {
+          x: tensor('float32', [3, inner], normalRows(3, inner, seed + 1).flat()),
+          weights: tensor('float32', [3, outer], grads.flat()),
+          ...feedsOf(matrix),
+        };
+        const accepted = Object.fromEntries(Object.entries(feeds).filter(([name]) => program.inputs.has(name)));
+        const result = (await program.run(accepted))['gradient']!;
+        await program.dispose();
+        const adjoint = {
+          inner: outer,
+          outer: inner,
+          weight: transposed(matrix),
+          inputScale: matrix.outputScale,
+          outputScale: matrix.inputScale,
+        };
+        const expected = { shape: result.shape, data: Float64Array.from(plain(grads, adjoint)) };
+        expectClose(toNdArray(result), expected, 1e-5, 'gradient');
+      }),
+      { numRuns: 12 },
+    );
+  });
+
+  it('says that its matrix is frozen when a gradient of it is asked for', () => {
+    const { graph, y } = build(['N'], drawMatrix(4, 3, 1));
+    const scale = graph.nodes.find(({ attributes }) => attributes['name'] === 'outputScale')!.outputs[0]!;
+    expect(() => backward(reduceSum(y), [scale])).toThrow(/frozen/);
+  });
+
+  it('is refused on a device without the kernel, and with a matrix that does not fit', () => {
+    const { graph, y } = build(['N'], drawMatrix(4, 3, 1));
+    graph.output('y', y);
+    expect(() => emit(graph, { device: 'webgpu' })).toThrow(/no kernel on webgpu/);
+    const other = newGraph();
+    const vector = (name: string, size: number) => other.input(name, 'float32', [size]);
+    expect(() =>
+      int8Matmul(other.input('x', 'float32', ['N', 4]), {
+        weight: other.input('weight', 'int8', [4, 3]),
+        transposed: other.input('transposed', 'int8', [4, 3]),
+        inputScale: vector('inputScale', 4),
+        outputScale: vector('outputScale', 3),
+      }),
+    ).toThrow(/transposed matrix must be \(3, 4\)/);
+  });
+});
