@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contentOf } from '../tests/support/folder-content.js';
 import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../tests/support/mini-humor.js';
 import { loadConfig } from './config/load.js';
+import { lockFolder } from './runs/lock.js';
 import { runPipeline } from './pipeline.js';
 
 // Whole runs are in tests/e2e/pipeline.test.ts.
@@ -46,6 +47,14 @@ describe('the pipeline leaves alone', () => {
     expect(await failure(at('file'))).toMatchObject({ code: 'file.unwritable', where: at('file'), exitCode: 2 });
     expect(await readFile(at('file'), 'utf8')).toBe('mine');
   });
+});
+
+it('the pipeline leaves alone a folder that another process writes to', async () => {
+  const lock = lockFolder(at('taken'));
+  const before = await contentOf(at('taken'));
+  expect(await failure(at('taken'))).toMatchObject({ code: 'run.locked', where: at('taken'), exitCode: 2 });
+  expect(await contentOf(at('taken'))).toEqual(before);
+  lock.release();
 });
 
 describe('the pipeline refuses before its first stage begins', () => {

@@ -7,6 +7,7 @@ import { writeRunReport } from './evaluation/run-report.js';
 import { openPolicy } from './generation/policy.js';
 import type { StageContext } from './runs/events.js';
 import { errnoOf, writeFault } from './runs/file-faults.js';
+import { lockFolder } from './runs/lock.js';
 import { changedKeys, isFinished, readManifest } from './runs/manifest.js';
 import { evaluateModels, type Candidate } from './stages/evaluate.js';
 import { grpo } from './stages/grpo.js';
@@ -22,10 +23,19 @@ import { loadRows } from './training/rows.js';
  * @returns the folder that holds `sft/`, `rm/`, `grpo/`, `evaluation/` and the report
  */
 export async function runPipeline(config: RunConfig, context: StageContext): Promise<string> {
-  const { models, out, seed, device, threads, data } = config;
+  await refuseForeign(config.out);
+  if (!(await isFinished(path.join(config.out, 'sft')))) await checkInputs(config);
+  const lock = lockFolder(config.out);
+  try {
+    return await runStages(config, context);
+  } finally {
+    lock.release();
+  }
+}
+
+async function runStages(config: RunConfig, context: StageContext): Promise<string> {
+  const { models, out, seed, device, threads, data, force } = config;
   const folder = (name: string): string => path.join(out, name);
-  await refuseForeign(out);
-  if (!(await isFinished(folder('sft')))) await checkInputs(config);
 
   /** Runs a stage in its folder, unless it is finished there. */
   const once = async <Config extends object>(
@@ -34,11 +44,16 @@ export async function runPipeline(config: RunConfig, context: StageContext): Pro
     stage: (config: Config & Common, context: StageContext) => Promise<string>,
   ): Promise<void> => {
     const before = await readManifest(folder(name));
-    const whole = { ...settings, seed, device, threads, data, out: folder(name), resume: before !== undefined };
+    const whole = { ...settings, seed, device, threads, data, force, out: folder(name), resume: before !== undefined };
     if (before === undefined || before.finishedAt === null) await stage(whole, context);
-    else warnFinished(folder(name), changedKeys(before.config, { ...whole, resume: before.config['resume'] }), context);
+    else
+      warnFinished(
+        folder(name),
+        changedKeys(before.config, { ...whole, resume: before.config['resume'], force: before.config['force'] }),
+        context,
+      );
   };
-  type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume'>;
+  type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume' | 'force'>;
 
   const adapter = path.join(folder('sft'), 'adapter');
   const reward = path.join(folder('rm'), 'model');

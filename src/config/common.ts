@@ -31,5 +31,8 @@ export function runKeys(name: string) {
     resume: key(z.boolean().default(false), 'Go on from the newest whole checkpoint in the run folder.', {
       flag: '--resume',
     }),
+    force: key(z.boolean().default(false), 'Resume also with settings other than those of the run so far.', {
+      flag: '--force',
+    }),
   };
 }

@@ -1,3 +1,4 @@
+import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { tensor } from '../graph/tensor.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
@@ -100,15 +101,22 @@ export class Optimizer {
     return all;
   }
 
-  /** Puts back what `readState` gave at a step. */
-  async restore(step: number, state: ReadonlyMap<string, Tensor>): Promise<void> {
-    for (const [kind, buffers] of this.#state()) {
-      for (const [name, buffer] of buffers) {
-        const value = state.get(`${kind}/${name}`);
-        if (value === undefined) throw new RangeError(`the state lacks '${kind}/${name}'`);
-        await buffer.write(value);
-      }
+  /**
+   * Puts back what `readState` gave at a step, all of it or nothing.
+   *
+   * @param where names the state in errors
+   * @throws UserError `checkpoint.model` for the state of other parameters
+   */
+  async restore(step: number, state: ReadonlyMap<string, Tensor>, where?: string): Promise<void> {
+    const buffers = new Map<string, DeviceTensor>();
+    for (const [kind, all] of this.#state()) for (const [name, buffer] of all) buffers.set(`${kind}/${name}`, buffer);
+    for (const [name, buffer] of buffers) {
+      const shape = state.get(name)?.shape;
+      if (shape?.join() !== buffer.shape.join()) throw otherModel(name, shape, buffer.shape, where);
     }
+    for (const name of state.keys())
+      if (!buffers.has(name)) throw otherModel(name, state.get(name)!.shape, undefined, where);
+    for (const [name, buffer] of buffers) await buffer.write(state.get(name)!);
     this.#step = step;
   }
 
@@ -126,6 +134,22 @@ export class Optimizer {
       ['second_moment', this.moments.second],
     ]);
   }
+}
+
+function otherModel(
+  name: string,
+  found: readonly number[] | undefined,
+  expected: readonly number[] | undefined,
+  where: string | undefined,
+): UserError {
+  const say = (shape: readonly number[] | undefined): string =>
+    shape === undefined ? 'nothing' : `(${shape.join(', ')})`;
+  return new UserError({
+    code: 'checkpoint.model',
+    message: `The checkpoint is of another model or adapter: '${name}' is ${say(found)} there and ${say(expected)} here.`,
+    ...(where !== undefined && { where }),
+    fix: 'Resume with the model and settings that it was made with, or choose another --out.',
+  });
 }
 
 const prefixed = (prefix: string, buffers: Buffers): Record<string, DeviceTensor> =>

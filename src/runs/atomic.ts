@@ -45,6 +45,24 @@ export async function writeFolderAtomic(path: string, build: (folder: string) =>
   });
 }
 
+/**
+ * Removes a file or folder so that its name goes first: whoever looks finds it whole or not at all.
+ *
+ * @throws UserError `file.unwritable` (exit code 2) or `file.disk` (exit code 3)
+ */
+export async function removeAtomic(path: string): Promise<void> {
+  const target = resolve(path);
+  const temporary = claimTemporary(target, 'tmp');
+  try {
+    await rename(target, temporary);
+    await rm(temporary, { recursive: true, force: true });
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw writeFault(error, target);
+  } finally {
+    release(temporary);
+  }
+}
+
 /** Runs `write` on a temporary path beside `target`, which `write` renames; leaves nothing behind on failure. */
 async function writeBeside(target: string, write: (temporary: string) => Promise<void>): Promise<void> {
   const parent = dirname(target);

@@ -9,10 +9,22 @@ export const STATE_FILE = 'state.json';
 
 const fileSchema = z.object({ bytes: z.int().nonnegative(), sha256: z.string() });
 
+/** The newest layout of `state.json` that this version reads. */
+export const FORMAT_VERSION = 1;
+
+const bestSchema = z.object({ step: z.int().nonnegative(), metric: z.string(), value: z.number() });
+
+/** Which checkpoint is the best so far, and by which metric with what value. */
+export type Best = z.infer<typeof bestSchema>;
+
 const recordSchema = z.object({
-  formatVersion: z.literal(1),
+  formatVersion: z.literal(FORMAT_VERSION),
   stage: z.string(),
   step: z.int().nonnegative(),
+  /** The best checkpoint up to this one, which may be this one; it is kept as long as this one is. */
+  best: bestSchema.nullable().default(null),
+  /** What identifies the inputs of the run that made it, as its manifest has it. */
+  fingerprints: z.record(z.string(), z.string()).optional(),
   /** What the stage needs beside its tensors; the stage's own schema says what. */
   state: z.unknown(),
   /** Every other file of the folder: its size and SHA-256. */
@@ -43,7 +55,8 @@ export async function describeFiles(folder: string): Promise<CheckpointRecord['f
  * Reads `state.json` of a checkpoint folder and compares every file with what it says: sizes, and with `content` also
  * the bytes.
  *
- * @throws UserError `checkpoint.broken` naming the file and what is wrong with it
+ * @throws UserError `checkpoint.broken` naming the file and what is wrong with it, `checkpoint.newer` where a newer
+ *   version of the software wrote it
  */
 export async function verifyRecord(folder: string, depth: 'sizes' | 'content'): Promise<CheckpointRecord> {
   const record = await readRecord(join(folder, STATE_FILE));
@@ -70,8 +83,9 @@ async function readRecord(path: string): Promise<CheckpointRecord> {
   const parsed = z.record(z.string(), z.unknown()).safeParse(jsonOrUndefined(text));
   if (!parsed.success) throw broken(path, 'the file is not JSON');
   const { sha256: expected, ...rest } = parsed.data;
-  if (rest['formatVersion'] !== 1) throw broken(path, `its format version is ${String(rest['formatVersion'])}, not 1`);
   if (sha256(JSON.stringify(rest)) !== expected) throw broken(path, 'the content does not match its SHA-256');
+  const version = z.int().safeParse(rest['formatVersion']);
+  if (version.success && version.data > FORMAT_VERSION) throw newer(path, version.data);
   const record = recordSchema.safeParse(rest);
   if (!record.success) throw broken(path, z.prettifyError(record.error));
   return record.data;
@@ -100,5 +114,14 @@ export function broken(where: string, problem: string): UserError {
     message: `The checkpoint is broken: ${problem}.`,
     where,
     fix: 'Resume from an earlier checkpoint: remove this folder and pass --resume.',
+  });
+}
+
+function newer(where: string, version: number): UserError {
+  return new UserError({
+    code: 'checkpoint.newer',
+    message: `The checkpoint was written by a newer version of duanzi: its format is ${version}, this version reads ${FORMAT_VERSION}.`,
+    where,
+    fix: 'Resume with the version that wrote it (manifest.json names it), or choose another --out.',
   });
 }

@@ -5,7 +5,8 @@ import { basename, join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { bestCheckpoint, forgetBestAfter, markBest, pruneCheckpoints } from './checkpoint-retention.js';
+import { pruneCheckpoints } from './checkpoint-retention.js';
+import { encodeRecord, type CheckpointRecord } from './checkpoint-state.js';
 import { checkpointPath, latestCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoints.js';
 
 const schema = z.object({ epoch: z.number(), randomState: z.array(z.int()) });
@@ -29,7 +30,15 @@ async function write(folder: string): Promise<void> {
   await writeFile(join(folder, 'adapter', 'adapter_model.safetensors'), 'weights');
 }
 
-const save = (step: number) => saveCheckpoint(out, { stage: 'sft', step, state, schema, write });
+const save = (step: number, best?: number) =>
+  saveCheckpoint(out, {
+    stage: 'sft',
+    step,
+    state,
+    schema,
+    write,
+    best: best === undefined ? undefined : { step: best, metric: 'eval_loss', value: 0.5 },
+  });
 const load = (step: number) => loadCheckpoint(checkpointPath(out, step), { stage: 'sft', schema });
 
 function flipByte(path: string, at: number): void {
@@ -125,7 +134,7 @@ describe('latestCheckpoint', () => {
     flipByte(at(3, 'optimizer.safetensors'), 17);
     writeFileSync(at(2, 'state.json'), readFileSync(at(1, 'state.json')));
     const { checkpoint, skipped } = await latestCheckpoint(out);
-    expect(checkpoint).toEqual({ step: 1, path: checkpointPath(out, 1) });
+    expect(checkpoint).toMatchObject({ step: 1, path: checkpointPath(out, 1), record: { stage: 'sft' } });
     expect(skipped.map(({ path }) => basename(path))).toEqual([
       'step-7',
       'step-6',
@@ -137,16 +146,46 @@ describe('latestCheckpoint', () => {
     const problems = ['missing', 'not JSON', 'missing', '5 bytes instead of 300', 'SHA-256', 'of step 1'];
     for (const [i, problem] of problems.entries()) expect(skipped[i]!.reason).toContain(problem);
   });
+
+  it('passes over one whose best checkpoint no longer stands', async () => {
+    await save(1, 1);
+    await save(2, 2);
+    await save(3, 2);
+    flipByte(join(checkpointPath(out, 2), 'optimizer.safetensors'), 5);
+    const { checkpoint, skipped } = await latestCheckpoint(out);
+    expect(checkpoint?.step).toBe(1);
+    expect(skipped.map(({ step }) => step)).toEqual([3, 2]);
+    expect(skipped[0]!.reason).toMatch(/its best checkpoint.*step-2.*SHA-256/);
+  });
+
+  it('refuses one that a newer version wrote, which is not broken', async () => {
+    await save(1);
+    await save(2);
+    const path = join(checkpointPath(out, 2), 'state.json');
+    const { sha256: _, ...record } = JSON.parse(readFileSync(path, 'utf8')) as CheckpointRecord & { sha256: string };
+    writeFileSync(path, encodeRecord({ ...record, formatVersion: 2 as 1 }));
+    await expect(latestCheckpoint(out)).rejects.toMatchObject({
+      code: 'checkpoint.newer',
+      where: path,
+      message: expect.stringContaining('its format is 2, this version reads 1') as string,
+    });
+  });
 });
 
 describe('pruneCheckpoints', () => {
-  it('keeps the newest and the best', async () => {
-    for (const step of [1, 2, 3, 4, 5]) await save(step);
-    await markBest(out, { step: 2, metric: 'eval_loss', value: 0.5 });
+  it('keeps the newest, and what was the best for each of them', async () => {
+    await save(1);
+    await save(2, 2);
+    await save(3, 2);
+    await save(4, 2);
+    await save(5, 5);
     const removed = await pruneCheckpoints(out, 2);
     expect(removed.map((path) => basename(path))).toEqual(['step-3', 'step-1']);
     expect(steps()).toEqual(['step-2', 'step-4', 'step-5']);
-    expect(await bestCheckpoint(out)).toMatchObject({ step: 2, metric: 'eval_loss', value: 0.5 });
+    await save(6, 5);
+    await pruneCheckpoints(out, 2);
+    expect(steps()).toEqual(['step-5', 'step-6']);
+    expect(readdirSync(join(out, 'checkpoints'))).toHaveLength(2);
   });
 
   it('never removes the last whole one, however many broken ones are newer', async () => {
@@ -159,41 +198,7 @@ describe('pruneCheckpoints', () => {
     expect(steps()).toEqual(['step-4']);
   });
 
-  it('frees the former best when another is marked', async () => {
-    for (const step of [1, 2, 3]) await save(step);
-    await markBest(out, { step: 1, metric: 'f1', value: 0.5 });
-    await markBest(out, { step: 2, metric: 'f1', value: 0.6 });
-    await pruneCheckpoints(out, 1);
-    expect(steps()).toEqual(['step-2', 'step-3']);
-  });
-
   it('wants at least one', async () => {
     await expect(pruneCheckpoints(out, 0)).rejects.toThrow('At least one');
-  });
-});
-
-describe('bestCheckpoint', () => {
-  it('is none when nothing is marked or the marked one is damaged', async () => {
-    expect(await bestCheckpoint(out)).toBeUndefined();
-    await save(1);
-    await markBest(out, { step: 1, metric: 'f1', value: 0.5 });
-    flipByte(join(checkpointPath(out, 1), 'optimizer.safetensors'), 0);
-    expect(await bestCheckpoint(out)).toBeUndefined();
-  });
-
-  it('is forgotten by a run that resumes before it', async () => {
-    for (const step of [1, 2]) await save(step);
-    await markBest(out, { step: 2, metric: 'f1', value: 0.5 });
-    await forgetBestAfter(out, 2);
-    expect((await bestCheckpoint(out))?.step).toBe(2);
-    await forgetBestAfter(out, 1);
-    expect(await bestCheckpoint(out)).toBeUndefined();
-  });
-
-  it('must exist to be marked, and a damaged mark is reported', async () => {
-    await expect(markBest(out, { step: 7, metric: 'f1', value: 1 })).rejects.toThrow('No checkpoint of step 7');
-    await save(1);
-    writeFileSync(join(out, 'checkpoints', 'best.json'), '{');
-    await expect(bestCheckpoint(out)).rejects.toMatchObject({ code: 'checkpoint.best' });
   });
 });

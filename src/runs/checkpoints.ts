@@ -1,11 +1,19 @@
-import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { writeFileAtomic, writeFolderAtomic } from './atomic.js';
 import { errnoOf } from './file-faults.js';
-import { broken, describeFiles, encodeRecord, STATE_FILE, verifyRecord } from './checkpoint-state.js';
+import {
+  type Best,
+  broken,
+  type CheckpointRecord,
+  describeFiles,
+  encodeRecord,
+  FORMAT_VERSION,
+  STATE_FILE,
+  verifyRecord,
+} from './checkpoint-state.js';
 
 /** Where the checkpoint of an optimizer step stands. */
 export interface CheckpointRef {
@@ -23,8 +31,8 @@ export interface Checkpoint<State> extends CheckpointRef {
 
 /** The newest whole checkpoint, and why newer ones were passed over. */
 export interface LatestCheckpoint {
-  checkpoint: CheckpointRef | undefined;
-  skipped: { path: string; reason: string }[];
+  checkpoint: (CheckpointRef & { readonly record: CheckpointRecord }) | undefined;
+  skipped: (CheckpointRef & { reason: string })[];
 }
 
 export interface SaveCheckpoint<State> {
@@ -34,6 +42,10 @@ export interface SaveCheckpoint<State> {
   state: State;
   /** What `state` must be again after its way through JSON. */
   schema: z.ZodType<State>;
+  /** The best checkpoint so far, which may be this one. */
+  best?: Best | undefined;
+  /** What identifies the inputs of the run. */
+  fingerprints?: Readonly<Record<string, string>>;
   /** Writes the tensors, as `.safetensors` files, into `folder`. */
   write: (folder: string) => Promise<void>;
 }
@@ -52,14 +64,15 @@ export function checkpointPath(out: string, step: number): string {
  * @throws UserError if the disk is full or cannot be written
  */
 export async function saveCheckpoint<State>(out: string, save: SaveCheckpoint<State>): Promise<CheckpointRef> {
-  const { stage, step, write } = save;
+  const { stage, step, write, best = null, fingerprints = {} } = save;
   const path = checkpointPath(out, step);
   const state: unknown = JSON.parse(JSON.stringify(save.state));
   save.schema.parse(state);
   await writeFolderAtomic(path, async (folder) => {
     await write(folder);
     const files = await describeFiles(folder);
-    await writeFileAtomic(join(folder, STATE_FILE), encodeRecord({ formatVersion: 1, stage, step, state, files }));
+    const record = { formatVersion: FORMAT_VERSION, stage, step, best, fingerprints, state, files } as const;
+    await writeFileAtomic(join(folder, STATE_FILE), encodeRecord(record));
   });
   return { step, path };
 }
@@ -75,14 +88,7 @@ export async function loadCheckpoint<State>(
   { stage, schema }: { stage: string; schema: z.ZodType<State> },
 ): Promise<Checkpoint<State>> {
   const record = await verifyRecord(path, 'content');
-  if (record.stage !== stage) {
-    throw new UserError({
-      code: 'checkpoint.stage',
-      message: `The checkpoint was made by ${record.stage}, not by ${stage}.`,
-      where: path,
-      fix: `Give a checkpoint of ${stage}.`,
-    });
-  }
+  assertStage(record, stage, path);
   const state = schema.safeParse(record.state);
   if (!state.success) {
     throw new UserError({
@@ -120,33 +126,57 @@ export async function listCheckpoints(out: string): Promise<CheckpointRef[]> {
     .sort((a, b) => a.step - b.step);
 }
 
-/** Finds the newest checkpoint whose every file is as it was written, passing over broken ones. */
+/** @throws UserError `checkpoint.stage` */
+export function assertStage(record: CheckpointRecord, stage: string, path: string): void {
+  if (record.stage === stage) return;
+  throw new UserError({
+    code: 'checkpoint.stage',
+    message: `The checkpoint was made by ${record.stage}, not by ${stage}. Nothing was changed.`,
+    where: path,
+    fix: `Remove it from the folder, or give a folder of ${stage}.`,
+  });
+}
+
+/**
+ * Finds the newest checkpoint whose every file is as it was written, and whose best checkpoint is too, passing over
+ * broken ones.
+ *
+ * @throws UserError `checkpoint.newer` for one that a newer version wrote: it is not broken
+ */
 export async function latestCheckpoint(out: string): Promise<LatestCheckpoint> {
   const skipped: LatestCheckpoint['skipped'] = [];
   for (const checkpoint of (await listCheckpoints(out)).reverse()) {
-    const reason = await reasonBroken(checkpoint, 'content');
-    if (reason === undefined) return { checkpoint, skipped };
-    skipped.push({ path: checkpoint.path, reason });
+    const found = await inspect(checkpoint, 'content');
+    const { record } = found;
+    const reason = record === undefined ? found.reason : await reasonBestBroken(out, checkpoint.step, record);
+    if (record !== undefined && reason === undefined) return { checkpoint: { ...checkpoint, record }, skipped };
+    skipped.push({ ...checkpoint, reason: reason! });
   }
   return { checkpoint: undefined, skipped };
 }
 
-/** Why a checkpoint is not whole, or undefined if it is. */
-export async function reasonBroken(
-  { step, path }: CheckpointRef,
-  depth: 'sizes' | 'content',
-): Promise<string | undefined> {
-  try {
-    const record = await verifyRecord(path, depth);
-    return record.step === step ? undefined : `${path} says that it is of step ${record.step}`;
-  } catch (error) {
-    if (error instanceof UserError) return `${error.where ?? path}: ${error.message}`;
-    throw error;
-  }
+async function reasonBestBroken(out: string, step: number, { best }: CheckpointRecord): Promise<string | undefined> {
+  if (best === null || best.step === step) return undefined;
+  const { reason } = await inspect({ step: best.step, path: checkpointPath(out, best.step) }, 'content');
+  return reason === undefined ? undefined : `step ${step}, as its best checkpoint does not stand: ${reason}`;
 }
 
-/** The checkpoint that stands there under that step, whole or not. */
-export function findCheckpoint(out: string, step: number): CheckpointRef | undefined {
-  const path = checkpointPath(out, step);
-  return existsSync(path) ? { step, path } : undefined;
+/**
+ * The record of a checkpoint that is whole, or why it is not.
+ *
+ * @throws UserError `checkpoint.newer`
+ */
+export async function inspect(
+  { step, path }: CheckpointRef,
+  depth: 'sizes' | 'content',
+): Promise<{ record: CheckpointRecord; reason?: undefined } | { record?: undefined; reason: string }> {
+  try {
+    const record = await verifyRecord(path, depth);
+    return record.step === step ? { record } : { reason: `${path} says that it is of step ${record.step}` };
+  } catch (error) {
+    if (error instanceof UserError && error.code === 'checkpoint.broken') {
+      return { reason: `${error.where ?? path}: ${error.message}` };
+    }
+    throw error;
+  }
 }

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf, writeFault } from './file-faults.js';
+import { isRunning } from './process-identity.js';
 
 /** `tmp`: being written, of no use after a crash. `old`: a whole folder moved aside for the moment of its replacement. */
 type Kind = 'tmp' | 'old';
@@ -36,11 +37,11 @@ export function isTemporaryName(name: string): boolean {
 /**
  * Tidies the folder `path` (not what is below it) after a process died while writing in it: unfinished files and folders are
  * removed, and a folder that was moved aside but not yet replaced is put back, so that a whole one stands under its
- * name. What a running process still works on is left alone.
+ * name. What a running process still works on is left alone, unless the folder is locked for this process.
  *
  * @returns the names under which something was put back
  */
-export async function recoverLeftovers(path: string): Promise<string[]> {
+export async function recoverLeftovers(path: string, { locked = false } = {}): Promise<string[]> {
   const folder = resolve(path);
   const restored: string[] = [];
   for (const entry of await entriesOf(folder)) {
@@ -52,7 +53,7 @@ export async function recoverLeftovers(path: string): Promise<string[]> {
         // Also when the owner's number belongs to a running process: in containers numbers repeat after a restart.
         await rename(leftover, join(folder, target));
         restored.push(target);
-      } else if (!isRunning(Number(pid))) {
+      } else if (locked || Number(pid) === process.pid || !isRunning(Number(pid))) {
         await rm(leftover, { recursive: true, force: true });
       }
     } catch (error) {
@@ -68,16 +69,5 @@ async function entriesOf(folder: string): Promise<string[]> {
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
-  }
-}
-
-/** Whether another process of that number lives; an own number outside `inUse` comes from an earlier process. */
-function isRunning(pid: number): boolean {
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errnoOf(error) === 'EPERM';
   }
 }

@@ -7,10 +7,15 @@ import { writeFileAtomic } from './atomic.js';
 import { errnoOf } from './file-faults.js';
 import { versionsSchema } from './versions.js';
 
+/** What of a manifest every later version keeps. */
+const header = z.object({ formatVersion: z.int(), versions: z.object({ duanzi: z.string() }).optional() });
+
 const timestamp = z.iso.datetime();
 
+const FORMAT_VERSION = 1;
+
 const manifestSchema = z.object({
-  formatVersion: z.literal(1),
+  formatVersion: z.literal(FORMAT_VERSION),
   stage: z.string(),
   /** The resolved configuration: every key, defaults included. */
   config: z.record(z.string(), z.unknown()),
@@ -36,7 +41,7 @@ export function manifestPath(out: string): string {
 /**
  * The manifest of a run folder, or undefined where there is none.
  *
- * @throws UserError `run.manifest` where the file is not a manifest
+ * @throws UserError `run.manifest` where the file is not a manifest, `run.newer` where a newer version wrote it
  */
 export async function readManifest(out: string): Promise<Manifest | undefined> {
   const path = manifestPath(out);
@@ -48,8 +53,11 @@ export async function readManifest(out: string): Promise<Manifest | undefined> {
     throw error;
   }
   try {
-    return manifestSchema.parse(JSON.parse(text));
+    const content: unknown = JSON.parse(text);
+    assertReadable(content, path);
+    return manifestSchema.parse(content);
   } catch (error) {
+    if (error instanceof UserError) throw error;
     const problem = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
     throw new UserError({
       code: 'run.manifest',
@@ -59,6 +67,18 @@ export async function readManifest(out: string): Promise<Manifest | undefined> {
       cause: error,
     });
   }
+}
+
+function assertReadable(content: unknown, where: string): void {
+  const found = header.safeParse(content);
+  if (!found.success || found.data.formatVersion <= FORMAT_VERSION) return;
+  const { formatVersion, versions } = found.data;
+  throw new UserError({
+    code: 'run.newer',
+    message: `The run was written by a newer version of duanzi${versions === undefined ? '' : ` (${versions.duanzi})`}: its format is ${formatVersion}, this version reads ${FORMAT_VERSION}. Nothing was changed.`,
+    where,
+    fix: 'Use the version that wrote it, or choose another --out.',
+  });
 }
 
 export async function writeManifest(out: string, manifest: Manifest): Promise<void> {
@@ -71,23 +91,44 @@ export async function isFinished(out: string): Promise<boolean> {
   return manifest !== undefined && manifest.finishedAt !== null;
 }
 
-/**
- * The keys in which two configurations differ, dotted (`lora.r`), sorted. Compared as JSON: a key without a value is
- * the same as none.
- */
-export function changedKeys(before: Record<string, unknown>, after: Record<string, unknown>): string[] {
-  const changed: string[] = [];
-  collectChanges(asJson(before), asJson(after), [], changed);
-  return changed.sort();
+/** A key in which two configurations differ. */
+export interface Change {
+  /** Dotted: `lora.r`. */
+  readonly key: string;
+  readonly before: unknown;
+  readonly after: unknown;
 }
 
-function collectChanges(before: unknown, after: unknown, path: string[], changed: string[]): void {
+/** In what two configurations differ, sorted by key. Compared as JSON: a key without a value is the same as none. */
+export function changesOf(before: Record<string, unknown>, after: Record<string, unknown>): Change[] {
+  return [...differences(asJson(before), asJson(after), [])].sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** The keys of `changesOf`. */
+export function changedKeys(before: Record<string, unknown>, after: Record<string, unknown>): string[] {
+  return changesOf(before, after).map(({ key }) => key);
+}
+
+/** For people: `lora.r 16 → 8`. */
+export function describeChange({ key, before, after }: Change): string {
+  return `${key} ${describe(before)} → ${describe(after)}`;
+}
+
+const LONGEST = 60;
+
+function describe(value: unknown): string {
+  if (value === undefined) return '(unset)';
+  const text = JSON.stringify(value);
+  return text.length <= LONGEST ? text : `${text.slice(0, LONGEST)}…`;
+}
+
+function* differences(before: unknown, after: unknown, path: string[]): Generator<Change> {
   if (isSection(before) && isSection(after)) {
     for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
-      collectChanges(before[key], after[key], [...path, key], changed);
+      yield* differences(before[key], after[key], [...path, key]);
     }
   } else if (!isDeepStrictEqual(before, after)) {
-    changed.push(path.join('.'));
+    yield { key: path.join('.'), before, after };
   }
 }
 

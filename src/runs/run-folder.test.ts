@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { encodeRecord, type CheckpointRecord } from './checkpoint-state.js';
 import { checkpointPath, loadCheckpoint } from './checkpoints.js';
 import { Interrupted, type StageEvent } from './events.js';
 import { changedKeys, isFinished, readManifest } from './manifest.js';
@@ -181,6 +182,19 @@ describe('a folder that holds something', () => {
     await expect(open({ resume: true })).rejects.toMatchObject({ code: 'run.manifest', exitCode: 2 });
   });
 
+  it('is refused with --resume where a newer version wrote it', async () => {
+    (await open()).close();
+    const path = join(out, 'manifest.json');
+    const manifest = JSON.parse(readFileSync(path, 'utf8')) as object;
+    writeFileSync(path, JSON.stringify({ ...manifest, formatVersion: 2, versions: { duanzi: '9.0.0' } }));
+    const before = snapshot();
+    await expect(open({ resume: true })).rejects.toMatchObject({
+      code: 'run.newer',
+      message: expect.stringContaining('newer version of duanzi (9.0.0)') as string,
+    });
+    expect(snapshot()).toEqual(before);
+  });
+
   it('is refused where a file stands in its place', async () => {
     mkdirSync(join(base, 'runs'));
     writeFileSync(out, 'a file');
@@ -227,8 +241,24 @@ describe('a resumed run', () => {
     const run = await open({ resume: true });
     expect(run.resumeFrom?.step).toBe(4);
     expect(readMetrics(run.file('metrics.jsonl'))).toHaveLength(4);
+    expect(readFileSync(run.file('rollouts.jsonl'), 'utf8').trim().split('\n')).toHaveLength(4);
     expect(warnings()).toEqual(['run.broken-checkpoint']);
+    expect(readdirSync(run.file('checkpoints')).sort()).toEqual(['broken-step-6', 'step-2', 'step-4']);
     run.close();
+  });
+
+  it.each([
+    ['a newer version', 'checkpoint.newer', { formatVersion: 2 as 1 }],
+    ['another stage', 'checkpoint.stage', { stage: 'grpo' }],
+    ['another model', 'checkpoint.inputs', { fingerprints: { 'sft_train.csv': 'sha256:00', model: 'other' } }],
+  ])('refuses a checkpoint of %s, and nothing changes', async (_, code, changes) => {
+    await crashAt7();
+    const path = join(checkpointPath(out, 6), 'state.json');
+    const { sha256: __, ...record } = JSON.parse(readFileSync(path, 'utf8')) as CheckpointRecord & { sha256: string };
+    writeFileSync(path, encodeRecord({ ...record, ...changes }));
+    const before = snapshot();
+    await expect(open({ resume: true })).rejects.toMatchObject({ code, exitCode: 2 });
+    expect(snapshot()).toEqual(before);
   });
 
   it('starts over without a whole checkpoint, and says so', async () => {
@@ -262,15 +292,21 @@ describe('a resumed run', () => {
     run.close();
   });
 
-  it('names the configuration keys that changed, and records the new ones', async () => {
+  it('asks for --force where the configuration changed, and names what did', async () => {
     await crashAt7();
-    const run = await open({ resume: true, config: { learningRate: 1e-5, lora: { r: 8 } } });
-    expect(events).toContainEqual({
-      type: 'warning',
+    const before = snapshot();
+    const config = { learningRate: 1e-5, lora: { r: 8 }, resume: true, force: true, out: 'elsewhere' };
+    const list = 'learningRate 0.00002 → 0.00001, lora.r 16 → 8';
+    await expect(open({ resume: true, config })).rejects.toMatchObject({
       code: 'run.changed-config',
-      message: 'Resumed with another configuration: learningRate, lora.r.',
+      message: `The run was begun with other settings: ${list}. Nothing was overwritten.`,
+      fix: expect.stringContaining('--force') as string,
     });
-    expect((await readManifest(out))?.config).toEqual({ learningRate: 1e-5, lora: { r: 8 } });
+    expect(snapshot()).toEqual(before);
+    const run = await open({ resume: true, config, force: true });
+    const message = `Resumed with another configuration: ${list}.`;
+    expect(events).toContainEqual({ type: 'warning', code: 'run.changed-config', message });
+    expect((await readManifest(out))?.config).toEqual(config);
     run.close();
   });
 
@@ -288,10 +324,10 @@ describe('saveCheckpoint of a run', () => {
     const run = await open();
     const write = () => Promise.resolve();
     for (let step = 1; step <= 5; step++) {
-      const retention = { keep: 2, ...(step === 2 ? { best: { metric: 'eval_loss', value: 0.1 } } : {}) };
+      const retention = { keep: 2, best: step < 2 ? undefined : { step: 2, metric: 'eval_loss', value: 0.1 } };
       await run.saveCheckpoint({ step, state: { loss: step }, schema, write }, retention);
     }
-    expect(readdirSync(run.file('checkpoints')).sort()).toEqual(['best.json', 'step-2', 'step-4', 'step-5']);
+    expect(readdirSync(run.file('checkpoints')).sort()).toEqual(['step-2', 'step-4', 'step-5']);
     run.close();
   });
 });

@@ -1,8 +1,12 @@
-import { join, resolve } from 'node:path';
-import { forgetBestAfter, markBest, pruneCheckpoints } from './checkpoint-retention.js';
+import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { pruneCheckpoints } from './checkpoint-retention.js';
+import type { Best } from './checkpoint-state.js';
 import { checkpointPath, type CheckpointRef, saveCheckpoint, type SaveCheckpoint } from './checkpoints.js';
 import type { StageContext, StageEvent } from './events.js';
+import { writeFault } from './file-faults.js';
 import { JsonLines } from './json-lines.js';
+import type { FolderLock } from './lock.js';
 import { type Manifest, writeManifest } from './manifest.js';
 import { encodeMetrics, type MetricRow } from './metrics.js';
 import { prepareFolder, type RunRequest } from './prepare.js';
@@ -10,28 +14,47 @@ import { EventWriter } from './tensorboard/writer.js';
 
 export type { RunRequest } from './prepare.js';
 
-/** How many checkpoints a run keeps, and whether the one being saved is the best so far. */
+/** How many checkpoints a run keeps, and which is the best so far. */
 export interface Retention {
-  /** The newest this many stay, and the best; all of them if undefined. */
+  /** The newest this many stay, and the best of each; all of them if undefined. */
   keep?: number;
-  best?: { metric: string; value: number };
+  best?: Best | undefined;
 }
 
 /**
- * Opens the folder that a stage writes to. A new or empty folder begins a run; one that holds something is refused, and
- * nothing in it changed, unless `resume` is set and it is a run of the same stage, seed and inputs. Resuming takes up
- * the newest whole checkpoint (`resumeFrom`) and drops the metrics, rows and events of later steps; without a whole
- * checkpoint the run starts over and a `warning` event says so.
+ * Opens the folder that a stage writes to, and locks it until the run is closed. A new or empty folder begins a run; one
+ * that holds something is refused, and nothing in it changed, unless `resume` is set and it is a run of the same stage,
+ * seed and inputs, and of the same configuration unless `force` is set. Resuming takes up the newest whole checkpoint
+ * (`resumeFrom`) and drops the metrics, rows and events of later steps; newer checkpoints that are not whole are moved
+ * aside; without a whole checkpoint the run starts over and a `warning` event says so.
  *
- * @throws UserError `run.not-empty`, `run.other`, `run.manifest`, `file.unwritable` (exit code 2), `file.disk` (3)
+ * @throws UserError `run.not-empty`, `run.other`, `run.changed-config`, `run.locked`, `run.manifest`, `run.newer`,
+ *   `checkpoint.newer`, `checkpoint.stage`, `checkpoint.inputs`, `file.unwritable` (exit code 2), `file.disk` (3)
  */
 export async function openRunFolder(request: RunRequest & Pick<StageContext, 'onEvent'>): Promise<RunFolder> {
-  const { manifest, resumed, checkpoint, warnings } = await prepareFolder(request);
-  const run = new RunFolder(resolve(request.out), manifest, request.onEvent, resumed ? (checkpoint ?? 'start') : 'new');
-  if (resumed) await forgetBestAfter(run.path, checkpoint?.step ?? -1);
-  await writeManifest(run.path, manifest);
-  for (const warning of warnings) run.emit({ type: 'warning', ...warning });
-  return run;
+  const { manifest, resumed, checkpoint, skipped, warnings, lock } = await prepareFolder(request);
+  const out = resolve(request.out);
+  try {
+    for (const { path } of skipped) moveAside(path);
+    const run = new RunFolder(out, { manifest, lock }, request.onEvent, resumed ? (checkpoint ?? 'start') : 'new');
+    await writeManifest(out, manifest);
+    for (const warning of warnings) run.emit({ type: 'warning', ...warning });
+    return run;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** Takes a broken checkpoint out of the row, for a person to look at: its step will be saved again. */
+function moveAside(path: string): void {
+  const aside = join(dirname(path), `broken-${basename(path)}`);
+  try {
+    rmSync(aside, { recursive: true, force: true });
+    renameSync(path, aside);
+  } catch (error) {
+    throw writeFault(error, path);
+  }
 }
 
 /** An open run folder: what a stage writes while it runs. Made by `openRunFolder`. */
@@ -41,6 +64,7 @@ export class RunFolder {
   /** The checkpoint to go on from, verified; undefined for a run that begins at step 0. */
   readonly resumeFrom: CheckpointRef | undefined;
   readonly #manifest: Manifest;
+  readonly #lock: FolderLock;
   readonly #listener: (event: StageEvent) => void;
   /** Rows after this step belong to a past that is done again; undefined in a new run. */
   readonly #lastStep: number | undefined;
@@ -49,12 +73,13 @@ export class RunFolder {
 
   constructor(
     path: string,
-    manifest: Manifest,
+    { manifest, lock }: { manifest: Manifest; lock: FolderLock },
     listener: (event: StageEvent) => void,
     origin: 'new' | 'start' | CheckpointRef,
   ) {
     this.path = path;
     this.#manifest = manifest;
+    this.#lock = lock;
     this.#listener = listener;
     this.resumeFrom = typeof origin === 'string' ? undefined : origin;
     this.#lastStep = origin === 'new' ? undefined : (this.resumeFrom?.step ?? -1);
@@ -62,7 +87,8 @@ export class RunFolder {
       join(path, 'tensorboard'),
       this.#lastStep === undefined ? {} : { purgeFrom: this.#lastStep + 1 },
     );
-    this.lines('metrics.jsonl');
+    if (this.#lastStep === undefined) this.lines('metrics.jsonl');
+    else for (const name of readdirSync(path)) if (name.endsWith('.jsonl')) this.lines(name);
   }
 
   get manifest(): Readonly<Manifest> {
@@ -107,32 +133,42 @@ export class RunFolder {
   }
 
   /**
-   * Saves `checkpoints/step-N/` whole or not at all (see `saveCheckpoint`), after syncing the rows up to it; marks it
-   * if it is the best; removes old ones; emits `checkpoint`.
+   * Saves `checkpoints/step-N/` whole or not at all (see `saveCheckpoint`), after syncing the rows up to it; removes old
+   * ones; emits `checkpoint`.
    */
   async saveCheckpoint<State>(save: Omit<SaveCheckpoint<State>, 'stage'>, retention: Retention = {}): Promise<string> {
-    this.#events.flush();
-    for (const lines of this.#lines.values()) lines.sync();
-    const { step, path } = await saveCheckpoint(this.path, { ...save, stage: this.#manifest.stage });
-    if (retention.best !== undefined) await markBest(this.path, { step, ...retention.best });
-    if (retention.keep !== undefined) await pruneCheckpoints(this.path, retention.keep);
+    this.#sync();
+    const { stage, fingerprints } = this.#manifest;
+    const { keep, best } = retention;
+    const { step, path } = await saveCheckpoint(this.path, { ...save, stage, fingerprints, best });
+    if (keep !== undefined) await pruneCheckpoints(this.path, keep);
     this.emit({ type: 'checkpoint', step, path });
     return path;
   }
 
   /** Marks the stage as complete, closes the files and emits `end`. What the stage leaves must be in place before. */
   async finish(): Promise<void> {
-    for (const lines of this.#lines.values()) lines.sync();
-    this.close();
+    this.#sync();
     this.#manifest.finishedAt = new Date().toISOString();
     await writeManifest(this.path, this.#manifest);
+    this.close();
     this.emit({ type: 'end', out: this.path });
   }
 
-  /** Flushes and closes the files. For a run that stops before its end; `finish` does it too. */
+  /** Flushes and closes the files and frees the folder. For a run that stops before its end; `finish` does it too. */
   close(): void {
-    this.#events.close();
-    for (const lines of this.#lines.values()) lines.close();
+    try {
+      this.#events.close();
+      for (const lines of this.#lines.values()) lines.close();
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  /** Everything recorded so far survives a power cut from here on. */
+  #sync(): void {
+    this.#events.sync();
+    for (const lines of this.#lines.values()) lines.sync();
   }
 
   #recordMetrics({ step, epoch, values }: MetricRow): void {

@@ -6,7 +6,6 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Optimizer } from '../optim/optimizer.js';
 import { learningRate, type Schedule } from '../optim/schedules.js';
-import { bestCheckpoint } from '../runs/checkpoint-retention.js';
 import { loadCheckpoint } from '../runs/checkpoints.js';
 import { Interrupted } from '../runs/events.js';
 import type { RunFolder } from '../runs/run-folder.js';
@@ -56,7 +55,7 @@ type LoopState = z.infer<typeof stateSchema>;
  * function of its number and of the state saved here, so a resumed run goes on exactly as it would have.
  */
 export async function trainLoop(plan: LoopPlan): Promise<void> {
-  const { run, totalSteps, optimizer } = plan;
+  const { run, totalSteps } = plan;
   let state: LoopState = { window: {}, best: null, carried: null };
   let done = 0;
   if (run.resumeFrom === undefined) {
@@ -79,14 +78,13 @@ export async function trainLoop(plan: LoopPlan): Promise<void> {
     await plan.after?.(done);
     const interrupted = plan.signal?.aborted === true && done < totalSteps;
     const improved = state.best !== before;
-    if (improved || interrupted || done % plan.saveSteps === 0 || done === totalSteps)
-      await save(plan, done, state, improved);
+    if (improved || interrupted || done % plan.saveSteps === 0 || done === totalSteps) await save(plan, done, state);
     if (interrupted) {
       run.close();
       throw new Interrupted(run.path, done);
     }
   }
-  if (plan.best !== undefined) await restoreBest(plan.run, optimizer);
+  if (state.best !== null) await restoreBest(plan, state.best.step);
 }
 
 /** A loss that is no number makes every later weight no number: nothing good can follow. */
@@ -136,9 +134,8 @@ async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promi
   return better ? { ...state, best: { step, value } } : state;
 }
 
-async function save(plan: LoopPlan, step: number, state: LoopState, improved: boolean): Promise<void> {
+async function save(plan: LoopPlan, step: number, state: LoopState): Promise<void> {
   const tensors = await plan.optimizer.readState();
-  const best = improved && state.best !== null ? { metric: plan.best!.metric, value: state.best.value } : undefined;
   await plan.run.saveCheckpoint(
     {
       step,
@@ -149,22 +146,28 @@ async function save(plan: LoopPlan, step: number, state: LoopState, improved: bo
         await writeSafetensors(join(folder, optimizerFile), sources);
       },
     },
-    { keep: CHECKPOINTS_KEPT, ...(best === undefined ? {} : { best }) },
+    {
+      keep: CHECKPOINTS_KEPT,
+      best: state.best === null ? undefined : { metric: plan.best!.metric, ...state.best },
+    },
   );
 }
 
 async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
-  const checkpoint = await loadCheckpoint(path, { stage: plan.stage, schema: stateSchema });
-  await plan.optimizer.restore(checkpoint.step, await readAll(checkpoint.file(optimizerFile)));
-  plan.carried?.load(checkpoint.state.carried);
-  return { done: checkpoint.step, state: checkpoint.state };
+  const state = await restore(plan, path);
+  plan.carried?.load(state.carried);
+  return { done: plan.optimizer.step, state };
 }
 
 /** Goes back to the weights that were best on held-out data. */
-async function restoreBest(run: RunFolder, optimizer: Optimizer): Promise<void> {
-  const best = await bestCheckpoint(run.path);
-  if (best === undefined || best.step === optimizer.step) return;
-  await optimizer.restore(best.step, await readAll(join(best.path, optimizerFile)));
+async function restoreBest(plan: LoopPlan, step: number): Promise<void> {
+  if (step !== plan.optimizer.step) await restore(plan, plan.run.checkpointPath(step));
+}
+
+async function restore({ stage, optimizer }: LoopPlan, path: string): Promise<LoopState> {
+  const { step, state, file } = await loadCheckpoint(path, { stage, schema: stateSchema });
+  await optimizer.restore(step, await readAll(file(optimizerFile)), path);
+  return state;
 }
 
 async function readAll(file: string): Promise<Map<string, Tensor<'float32'>>> {

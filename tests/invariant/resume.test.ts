@@ -6,6 +6,7 @@ import { loadConfig } from '../../src/config/load.js';
 import { Interrupted, type StageContext, type StageEvent } from '../../src/runs/events.js';
 import { pretrain } from '../../src/stages/pretrain.js';
 import { sft } from '../../src/stages/sft.js';
+import { contentOf } from '../support/folder-content.js';
 import { writeTinyModel } from '../support/tiny-model.js';
 
 let folder: string;
@@ -36,7 +37,9 @@ const settings = (section: 'sft' | 'pretrain'): Record<string, unknown> => ({
 
 type Run = (out: string, resume: boolean, context: StageContext) => Promise<string>;
 
-const runSft: Run = async (out, resume, context) => {
+const runSft: Run = (out, resume, context) => runSftWith({}, out, resume, context);
+
+async function runSftWith(changes: object, ...[out, resume, context]: Parameters<Run>): Promise<string> {
   const flags = {
     ...settings('sft'),
     model: join(folder, 'model'),
@@ -51,9 +54,10 @@ const runSft: Run = async (out, resume, context) => {
     'sft.sampling.maxNewTokens': 3,
     out,
     resume,
+    ...changes,
   };
   return sft(await loadConfig({ stage: 'sft', flags }), context);
-};
+}
 
 const runPretrain: Run = async (out, resume, context) => {
   const flags = {
@@ -110,4 +114,16 @@ it.each([
   expect(resumed.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([3, 4, 5, 6]);
   expect((await files(broken)).metrics).toBe((await files(whole)).metrics);
   expect((await files(broken)).weights.equals((await files(whole)).weights)).toBe(true);
+});
+
+it('a checkpoint of an adapter of another size is refused, and stays', async () => {
+  const out = join(folder, 'sft', 'whole');
+  const before = await contentOf(join(out, 'checkpoints'));
+  const silent = { onEvent: () => undefined };
+  await expect(runSftWith({ 'lora.r': 2 }, out, true, silent)).rejects.toMatchObject({ code: 'run.changed-config' });
+  await expect(runSftWith({ 'lora.r': 2, force: true }, out, true, silent)).rejects.toMatchObject({
+    code: 'checkpoint.model',
+    message: expect.stringMatching(/'weight\/.*lora_A.*' is \(4, 16\) there and \(2, 16\) here/) as string,
+  });
+  expect(await contentOf(join(out, 'checkpoints'))).toEqual(before);
 });

@@ -63,6 +63,12 @@ export class EventWriter {
     this.#pendingBytes = 0;
   }
 
+  /** Flushes, and waits until everything is on the disk. */
+  sync(): void {
+    this.flush();
+    this.#file?.sync();
+  }
+
   /** Flushes and closes the file. */
   close(): void {
     this.flush();

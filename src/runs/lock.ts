@@ -1,0 +1,153 @@
+import { randomUUID } from 'node:crypto';
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { uptime } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../errors.js';
+import { errnoOf, writeFault } from './file-faults.js';
+import { claimTemporary, release } from './leftovers.js';
+import { fateOf, ownIdentity, processIdentity } from './process-identity.js';
+
+/** Name of the file by which a process says that a folder is its own to write. */
+export const LOCK_FILE = '.lock';
+
+/** Milliseconds between two signs of life. */
+const SIGN_OF_LIFE = 15_000;
+/** Milliseconds without a sign of life after which a process that cannot be seen from here counts as dead. */
+const SILENCE = 300_000;
+
+const holderSchema = z.object({ ...processIdentity.shape, token: z.string(), since: z.iso.datetime() });
+type Holder = z.infer<typeof holderSchema>;
+
+/** A folder that only this process writes to, until `release`. */
+export interface FolderLock {
+  /** Ends it; a second call does nothing. */
+  release(): void;
+}
+
+/**
+ * Takes a folder for this process alone. The lock is a file with who holds it; one whose process died, by a crash or a
+ * reboot, is taken over, also where the process's number was given to another since. Of a process that cannot be seen
+ * from here, on another machine or in another container, the file's time is the sign of life.
+ *
+ * @throws UserError `run.locked` (exit code 2) naming the process that holds the folder
+ */
+export function lockFolder(folder: string): FolderLock {
+  const path = join(resolve(folder), LOCK_FILE);
+  const holder: Holder = { ...ownIdentity(), token: randomUUID(), since: new Date().toISOString() };
+  try {
+    mkdirSync(resolve(folder), { recursive: true });
+    while (!put(path, holder)) {
+      const found = read(path);
+      if (found === undefined) continue;
+      if (!isStale(found, holder)) throw locked(folder, path, found.holder);
+      takeAway(path, found);
+    }
+  } catch (error) {
+    throw writeFault(error, path);
+  }
+  const beat = setInterval(() => {
+    touch(path, holder);
+  }, SIGN_OF_LIFE).unref();
+  return {
+    release: () => {
+      clearInterval(beat);
+      if (read(path)?.holder?.token === holder.token) rmSync(path, { force: true });
+    },
+  };
+}
+
+/** What a lock file says, and when it was last touched; no holder where the text is torn. */
+interface Found {
+  readonly text: string;
+  readonly holder: Holder | undefined;
+  readonly touchedAt: number;
+}
+
+function read(path: string): Found | undefined {
+  try {
+    const text = readFileSync(path, 'utf8');
+    return { text, holder: parse(text), touchedAt: statSync(path).mtimeMs };
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function parse(text: string): Holder | undefined {
+  try {
+    return holderSchema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes the lock whole, unless there is one. */
+function put(path: string, holder: Holder): boolean {
+  const temporary = claimTemporary(path, 'tmp');
+  const text = `${JSON.stringify(holder)}\n`;
+  try {
+    writeFileSync(temporary, text, { flag: 'wx' });
+    try {
+      linkSync(temporary, path);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return false;
+      // Some file systems know no second name for a file.
+      if (!['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK', 'EOPNOTSUPP'].includes(errnoOf(error) ?? '')) throw error;
+      return putDirectly(path, text);
+    }
+    return true;
+  } finally {
+    rmSync(temporary, { force: true });
+    release(temporary);
+  }
+}
+
+function putDirectly(path: string, text: string): boolean {
+  try {
+    writeFileSync(path, text, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** Moves a stale lock away. Where another process was faster and put its own in between, that one is put back. */
+function takeAway(path: string, stale: Found): void {
+  const aside = claimTemporary(path, 'tmp');
+  try {
+    renameSync(path, aside);
+    if (readFileSync(aside, 'utf8') !== stale.text) linkSync(aside, path);
+  } catch (error) {
+    if (!['ENOENT', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error;
+  } finally {
+    rmSync(aside, { force: true });
+    release(aside);
+  }
+}
+
+function isStale({ holder, touchedAt }: Found, own: Holder): boolean {
+  const fate = holder === undefined ? 'elsewhere' : fateOf(holder, own);
+  if (fate !== 'elsewhere') return fate === 'gone';
+  const rebooted = holder?.host === own.host && touchedAt < Date.now() - uptime() * 1000;
+  return rebooted || Date.now() - touchedAt > SILENCE;
+}
+
+function touch(path: string, holder: Holder): void {
+  try {
+    if (read(path)?.holder?.token === holder.token) utimesSync(path, new Date(), new Date());
+  } catch {
+    return;
+  }
+}
+
+function locked(folder: string, path: string, holder: Holder | undefined): UserError {
+  const who = holder === undefined ? '' : `: process ${holder.pid} on ${holder.host}, since ${holder.since}`;
+  return new UserError({
+    code: 'run.locked',
+    message: `Another process writes to this folder${who}. Nothing was changed.`,
+    where: folder,
+    fix: `Wait until it has ended, or choose another --out. Should it be gone, remove ${path}.`,
+  });
+}
