@@ -35,7 +35,7 @@ const recordSchema = z.object({
 export type CheckpointRecord = z.infer<typeof recordSchema>;
 
 /** The text of `state.json`: the record and the SHA-256 of its compact JSON. */
-export function encodeRecord(record: CheckpointRecord): string {
+export function encodeRecord(record: Readonly<Record<keyof CheckpointRecord, unknown>>): string {
   return `${JSON.stringify({ ...record, sha256: sha256(JSON.stringify(record)) }, undefined, 2)}\n`;
 }
 

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { pruneCheckpoints } from './checkpoint-retention.js';
-import { encodeRecord, type CheckpointRecord } from './checkpoint-state.js';
+import { rewriteRecord } from '../../tests/support/rewrite-record.js';
 import { checkpointPath, latestCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoints.js';
 
 const schema = z.object({ epoch: z.number(), randomState: z.array(z.int()) });
@@ -162,8 +162,7 @@ describe('latestCheckpoint', () => {
     await save(1);
     await save(2);
     const path = join(checkpointPath(out, 2), 'state.json');
-    const { sha256: _, ...record } = JSON.parse(readFileSync(path, 'utf8')) as CheckpointRecord & { sha256: string };
-    writeFileSync(path, encodeRecord({ ...record, formatVersion: 2 as 1 }));
+    rewriteRecord(path, { formatVersion: 2 });
     await expect(latestCheckpoint(out)).rejects.toMatchObject({
       code: 'checkpoint.newer',
       where: path,

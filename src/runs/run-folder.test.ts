@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { encodeRecord, type CheckpointRecord } from './checkpoint-state.js';
+import { rewriteRecord } from '../../tests/support/rewrite-record.js';
 import { checkpointPath, loadCheckpoint } from './checkpoints.js';
 import { Interrupted, type StageEvent } from './events.js';
 import { changedKeys, isFinished, readManifest } from './manifest.js';
@@ -248,14 +248,12 @@ describe('a resumed run', () => {
   });
 
   it.each([
-    ['a newer version', 'checkpoint.newer', { formatVersion: 2 as 1 }],
+    ['a newer version', 'checkpoint.newer', { formatVersion: 2 }],
     ['another stage', 'checkpoint.stage', { stage: 'grpo' }],
     ['another model', 'checkpoint.inputs', { fingerprints: { 'sft_train.csv': 'sha256:00', model: 'other' } }],
   ])('refuses a checkpoint of %s, and nothing changes', async (_, code, changes) => {
     await crashAt7();
-    const path = join(checkpointPath(out, 6), 'state.json');
-    const { sha256: __, ...record } = JSON.parse(readFileSync(path, 'utf8')) as CheckpointRecord & { sha256: string };
-    writeFileSync(path, encodeRecord({ ...record, ...changes }));
+    rewriteRecord(join(checkpointPath(out, 6), 'state.json'), changes);
     const before = snapshot();
     await expect(open({ resume: true })).rejects.toMatchObject({ code, exitCode: 2 });
     expect(snapshot()).toEqual(before);

@@ -165,9 +165,9 @@ async function restoreBest(plan: LoopPlan, step: number): Promise<void> {
 }
 
 async function restore({ stage, optimizer }: LoopPlan, path: string): Promise<LoopState> {
-  const { step, state, file } = await loadCheckpoint(path, { stage, schema: stateSchema });
-  await optimizer.restore(step, await readAll(file(optimizerFile)), path);
-  return state;
+  const checkpoint = await loadCheckpoint(path, { stage, schema: stateSchema });
+  await optimizer.restore(checkpoint.step, await readAll(checkpoint.file(optimizerFile)), path);
+  return checkpoint.state;
 }
 
 async function readAll(file: string): Promise<Map<string, Tensor<'float32'>>> {
