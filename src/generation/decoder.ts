@@ -1,12 +1,14 @@
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
 import type { CausalConfig } from '../models/config/causal.js';
-import { pastName, presentName, causalDecoder } from '../models/causal.js';
+import { causalDecoder } from '../models/causal.js';
 import { ModelContext, type ContextOptions, type LoraSettings, type Quantization } from '../nn/context.js';
-import { gatherRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
-import { sampleToken, SamplerScratch } from './sampler.js';
+import { outputCandidates } from './candidate-blocks.js';
+import { KeyValueCache } from './key-value-cache.js';
 import type { SamplingSettings } from './sampling-settings.js';
+import { passesOf, WaitingPrompts, type Prompt } from './waiting-prompts.js';
+import { TokenDrawer, type Draw, type DrawnToken } from './token-drawer.js';
 
 /** A causal model as the generation code takes it: the base's weights in their files, an adapter's as feeds. */
 export interface CausalModel {
@@ -29,9 +31,9 @@ export interface DecodeOptions {
   /** Any of these ends a completion, and is its last token. */
   readonly eosTokenIds: ReadonlySet<number>;
   readonly padTokenId: number;
-  /** Prompts decoded together. */
+  /** Completions written at once. */
   readonly batchSize: number;
-  /** The random numbers of a prompt, by its position in the list: its own stream, whatever it is batched with. */
+  /** The random numbers of a completion, by its prompt's position in the list: its own stream, whatever it is batched with. */
   random(prompt: number): { uniform(): number };
   /** The adapter's weights, where the model has one. */
   readonly adapter?: Readonly<Record<string, Tensor | DeviceTensor>>;
@@ -43,210 +45,239 @@ export interface DecodeOptions {
 export interface Completion {
   /** EOS included, where the model wrote it. */
   readonly ids: number[];
+  /**
+   * Natural logarithm of each token's probability when it was drawn, at the sampling temperature (at 1 when greedy) and
+   * before top-k, top-p and min-p.
+   */
+  readonly logProbs: number[];
   readonly finishReason: 'stop' | 'length';
+}
+
+/** A completion and the position of its prompt in the list. */
+export interface Finished extends Completion {
+  readonly prompt: number;
 }
 
 /** Cache lengths are multiples of this, so that few shapes occur. */
 const CACHE_STEP = 32;
 
+/** Prompt tokens, padding included, that go through the model at once. */
+const PROMPT_TOKENS = 1024;
+
+/** A completion being written. */
 interface Row {
   readonly prompt: number;
   readonly random: { uniform(): number };
   readonly ids: number[];
+  readonly logProbs: number[];
   /** Tokens in the cache. */
   length: number;
-  done: boolean;
 }
 
+/** Rows with their first token whose prompts are in a cache of their own, and wait for a place in the batch. */
+interface Begun {
+  readonly cache: KeyValueCache;
+  readonly rows: { readonly row: Row; readonly at: number }[];
+}
+
+const roundUp = (length: number): number => Math.ceil(length / CACHE_STEP) * CACHE_STEP;
+
 /**
- * Autoregressive decoding with a key/value cache that stays on the device. Rows of a batch have lengths of their own; a
- * finished row is dropped from the batch once half of it is done.
+ * Autoregressive decoding over a key/value cache that stays on the device. A finished row leaves the batch at once, and
+ * the next prompt takes its place. A prompt that occurs several times goes through the model once: its cache is copied
+ * to each of its completions. Every completion has random numbers of its own, so that none of this changes what is
+ * written beyond the rounding of sums.
  */
 export class Decoder {
   private constructor(
     private readonly runtime: Runtime,
     private readonly model: CausalModel,
     private readonly program: Program,
-    private readonly compaction: Program,
-    private readonly scratch: SamplerScratch,
+    private readonly drawer: TokenDrawer,
   ) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Decoder> {
     const context = new ModelContext(newGraph(), inferenceOptions(model));
-    causalDecoder(context, model.config);
+    outputCandidates(causalDecoder(context, model.config));
     const program = await runtime.compile(context.graph, model.weights);
-    const compaction = await runtime.compile(compactionGraph(model.config));
-    return new Decoder(runtime, model, program, compaction, new SamplerScratch(model.config.vocabSize));
+    return new Decoder(runtime, model, program, new TokenDrawer(model.config.vocabSize));
   }
 
   /** One completion for each prompt (token ids, not empty), in the same order. */
   async generate(prompts: readonly (readonly number[])[], options: DecodeOptions): Promise<Completion[]> {
     const completions = new Array<Completion>(prompts.length);
-    // Prompts of similar length share a batch, so that little of the prompt pass is padding.
-    const order = [...prompts.keys()].sort((a, b) => prompts[a]!.length - prompts[b]!.length || a - b);
-    let [finished, tokens] = [0, 0];
-    for (let start = 0; start < order.length; start += options.batchSize) {
-      const rows = order.slice(start, start + options.batchSize).map((prompt): Row => {
-        return { prompt, random: options.random(prompt), ids: [], length: prompts[prompt]!.length, done: false };
-      });
-      await this.#decode(rows, prompts, options, (written, ended) => {
-        tokens += written;
-        finished += ended;
-        options.onProgress?.({ finished, total: prompts.length, tokens });
-      });
-      for (const { prompt, ids } of rows) {
-        completions[prompt] = { ids, finishReason: options.eosTokenIds.has(ids.at(-1)!) ? 'stop' : 'length' };
-      }
-    }
+    for await (const { prompt, ...completion } of this.stream(prompts, options)) completions[prompt] = completion;
     return completions;
+  }
+
+  /** The same, each completion as soon as it is finished. */
+  async *stream(prompts: readonly (readonly number[])[], options: DecodeOptions): AsyncGenerator<Finished> {
+    if (prompts.length === 0) return;
+    const { maxNewTokens, signal } = options;
+    const size = Math.min(options.batchSize, prompts.length);
+    const capacity = roundUp(Math.max(...prompts.map(({ length }) => length)) + maxNewTokens);
+    const waiting = new WaitingPrompts(prompts);
+    const logits = await this.runtime.allocate('float32', [size, this.model.config.vocabSize]);
+    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, size, capacity);
+    const active: Row[] = [];
+    const begun: Begun[] = [];
+    const done = { finished: 0, total: prompts.length, tokens: 0 };
+    let reported = 0;
+    const finish = (row: Row): Finished => {
+      done.finished++;
+      const finishReason = options.eosTokenIds.has(row.ids.at(-1)!) ? 'stop' : 'length';
+      return { prompt: row.prompt, ids: row.ids, logProbs: row.logProbs, finishReason };
+    };
+    const isDone = ({ ids }: Row): boolean => options.eosTokenIds.has(ids.at(-1)!) || ids.length === maxNewTokens;
+    try {
+      for (;;) {
+        const ended: Row[] = [];
+        while (active.length < size && (begun.length > 0 || !waiting.isEmpty())) {
+          signal?.throwIfAborted();
+          if (begun.length === 0) {
+            for (const pass of passesOf(waiting.take(size - active.length), PROMPT_TOKENS)) {
+              const { cache: prefix, rows } = await this.#promptPass(pass, options, logits);
+              done.tokens += rows.length;
+              ended.push(...rows.map(({ row }) => row).filter(isDone));
+              begun.push({ cache: prefix, rows: rows.filter(({ row }) => !isDone(row)) });
+            }
+          }
+          await fill(active, begun, cache, size);
+        }
+        const atOnce = ended.map(finish);
+        if (done.tokens > reported) options.onProgress?.({ ...done });
+        yield* atOnce;
+        if (active.length === 0) return;
+
+        signal?.throwIfAborted();
+        await this.#nextPass(active, options, cache, logits);
+        done.tokens += active.length;
+        const finished = active.filter(isDone).map(finish);
+        options.onProgress?.({ ...done });
+        reported = done.tokens;
+        await removeDone(active, isDone, cache);
+        yield* finished;
+      }
+    } finally {
+      await logits.dispose();
+      for (const each of [cache, ...begun.map((prefix) => prefix.cache)]) await each.dispose();
+    }
   }
 
   async dispose(): Promise<void> {
     await this.program.dispose();
-    await this.compaction.dispose();
   }
 
-  async #decode(
-    rows: readonly Row[],
-    prompts: readonly (readonly number[])[],
-    options: DecodeOptions,
-    report: (written: number, ended: number) => void,
-  ): Promise<void> {
-    const longest = Math.max(...rows.map(({ length }) => length));
-    const room = Math.ceil((longest + options.maxNewTokens) / CACHE_STEP) * CACHE_STEP;
-    let active = [...rows];
-    let cache = await this.#allocate(active.length, room);
+  /** Prompts, padded on the right, and the first token of each of their completions. */
+  async #promptPass(prompts: readonly Prompt[], options: DecodeOptions, logits: DeviceTensor): Promise<Begun> {
+    const length = Math.max(...prompts.map(({ ids }) => ids.length));
+    const shape = [prompts.length, length];
+    const inputIds = new Int32Array(prompts.length * length).fill(options.padTokenId);
+    for (const [i, { ids }] of prompts.entries()) inputIds.set(ids, i * length);
+    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, prompts.length, roundUp(length));
     try {
-      let logits = await this.#promptPass(active, prompts, longest, options, cache);
-      for (let step = 0; step < options.maxNewTokens; step++) {
-        if (options.signal?.aborted === true) throw options.signal.reason;
-        let [written, ended] = [0, 0];
-        for (const [i, row] of active.entries()) {
-          if (row.done) continue;
-          const { vocabSize } = this.model.config;
-          const scores = (logits.data as Float32Array).subarray(i * vocabSize, (i + 1) * vocabSize);
-          const token = sampleToken(scores, options.sampling, row.random, this.scratch);
-          row.ids.push(token);
-          row.done = options.eosTokenIds.has(token) || row.ids.length === options.maxNewTokens;
-          written++;
-          if (row.done) ended++;
-        }
-        report(written, ended);
-        const going = active.filter((row) => !row.done);
-        if (going.length === 0) return;
-        if (going.length * 2 <= active.length) {
-          const smaller = await this.#compact(cache, active, going, room);
-          await disposeAll(cache);
-          [cache, active] = [smaller, going];
-        }
-        logits = await this.#nextPass(active, options, cache);
-      }
-    } finally {
-      await disposeAll(cache);
+      const started = prompts.flatMap(({ ids, positions }, at) =>
+        positions.map((prompt) => {
+          const row: Row = { prompt, random: options.random(prompt), ids: [], logProbs: [], length: ids.length };
+          return { row, at };
+        }),
+      );
+      const drawn = await this.#run(
+        {
+          input_ids: wrap('int32', shape, inputIds),
+          position_ids: wrap(
+            'int32',
+            shape,
+            inputIds.map((_, at) => at % length),
+          ),
+          last_index: vector(prompts.map(({ ids }) => ids.length - 1)),
+          total_length: tensor('int32', [], [length]),
+          output_index: vector(prompts.map(({ ids }, i) => i * length + ids.length - 1)),
+        },
+        { cache, logits, options, draws: started.map(({ row, at }) => ({ row: at, random: row.random })) },
+      );
+      for (const [i, { row }] of started.entries()) append(row, drawn[i]!);
+      return { cache, rows: started };
+    } catch (error) {
+      await cache.dispose();
+      throw error;
     }
   }
 
-  /** The whole prompts, padded on the right; the padding's keys are overwritten as the rows grow. */
-  async #promptPass(
+  /** One more token of each row. */
+  async #nextPass(
     rows: readonly Row[],
-    prompts: readonly (readonly number[])[],
-    length: number,
     options: DecodeOptions,
-    cache: Cache,
-  ): Promise<Tensor> {
-    const inputIds = new Int32Array(rows.length * length).fill(options.padTokenId);
-    for (const [i, row] of rows.entries()) inputIds.set(prompts[row.prompt]!, i * length);
-    return this.#run(cache, options, {
-      input_ids: wrap('int32', [rows.length, length], inputIds),
-      position_ids: wrap(
-        'int32',
-        [rows.length, length],
-        inputIds.map((_, at) => at % length),
-      ),
-      last_index: tensor(
-        'int32',
-        [rows.length],
-        rows.map((row) => row.length - 1),
-      ),
-      total_length: tensor('int32', [], [length]),
-      output_index: tensor(
-        'int32',
-        [rows.length],
-        rows.map((row, i) => i * length + row.length - 1),
-      ),
-    });
-  }
-
-  /** One new token of each row; rows that are done repeat their last, which nothing reads. */
-  async #nextPass(rows: readonly Row[], options: DecodeOptions, cache: Cache): Promise<Tensor> {
-    const positions = rows.map((row) => (row.done ? row.length - 1 : row.length));
-    for (const row of rows) if (!row.done) row.length++;
-    return this.#run(cache, options, {
-      input_ids: tensor(
-        'int32',
-        [rows.length, 1],
-        rows.map((row) => row.ids.at(-1)!),
-      ),
-      position_ids: tensor('int32', [rows.length, 1], positions),
-      last_index: tensor('int32', [rows.length], positions),
-      total_length: tensor('int32', [], [Math.max(...positions) + 1]),
-      output_index: tensor('int32', [rows.length], [...rows.keys()]),
-    });
-  }
-
-  async #run(cache: Cache, options: DecodeOptions, feeds: Record<string, Tensor>): Promise<Tensor> {
-    const past = mapKeys(cache, (name) => `past_${name}`);
-    const present = mapKeys(cache, (name) => `present_${name}`);
-    const { logits } = await this.program.run({ ...feeds, ...past, ...options.adapter }, present);
-    return logits!;
-  }
-
-  async #compact(cache: Cache, from: readonly Row[], to: readonly Row[], room: number): Promise<Cache> {
-    const smaller = await this.#allocate(to.length, room);
-    const rows = tensor(
-      'int32',
-      [to.length],
-      to.map((row) => from.indexOf(row)),
+    cache: KeyValueCache,
+    logits: DeviceTensor,
+  ): Promise<void> {
+    const positions = rows.map(({ length }) => length);
+    const drawn = await this.#run(
+      {
+        input_ids: tensor(
+          'int32',
+          [rows.length, 1],
+          rows.map(({ ids }) => ids.at(-1)!),
+        ),
+        position_ids: tensor('int32', [rows.length, 1], positions),
+        last_index: vector(positions),
+        total_length: tensor('int32', [], [Math.max(...positions) + 1]),
+        output_index: vector([...rows.keys()]),
+      },
+      { cache, logits, options, draws: rows.map(({ random }, row) => ({ row, random })) },
     );
-    await this.compaction.run(
-      { rows, ...mapKeys(cache, (name) => `past_${name}`) },
-      mapKeys(smaller, (name) => `present_${name}`),
-    );
-    return smaller;
-  }
-
-  async #allocate(batch: number, room: number): Promise<Cache> {
-    const { numHiddenLayers, numKeyValueHeads, headDim } = this.model.config;
-    const cache = new Map<string, DeviceTensor>();
-    for (let layer = 0; layer < numHiddenLayers; layer++) {
-      for (const which of ['key', 'value'] as const) {
-        const shape = [batch, numKeyValueHeads, room, headDim];
-        cache.set(`${which}.${layer}`, await this.runtime.allocate('float32', shape));
-      }
+    for (const [i, row] of rows.entries()) {
+      row.length++;
+      append(row, drawn[i]!);
     }
-    return cache;
+  }
+
+  async #run(
+    feeds: Record<string, Tensor>,
+    on: { cache: KeyValueCache; logits: DeviceTensor; options: DecodeOptions; draws: readonly Draw[] },
+  ): Promise<DrawnToken[]> {
+    const { sampling, adapter } = on.options;
+    const count = feeds['output_index']!.shape[0]!;
+    const { past, present } = on.cache.firstRows(count);
+    const logits = on.logits.rows(count);
+    const outputs = await this.program.run(
+      { ...feeds, ...this.drawer.feeds(sampling), ...past, ...adapter },
+      { ...present, logits },
+    );
+    return this.drawer.draw(on.draws, outputs, logits, sampling);
   }
 }
 
-/** Tensors named `key.i` and `value.i`. */
-type Cache = ReadonlyMap<string, DeviceTensor>;
+const vector = (values: readonly number[]): Tensor => tensor('int32', [values.length], values);
 
-const mapKeys = (cache: Cache, rename: (name: string) => string): Record<string, DeviceTensor> =>
-  Object.fromEntries([...cache].map(([name, buffer]) => [rename(name), buffer]));
-
-async function disposeAll(cache: Cache): Promise<void> {
-  for (const buffer of cache.values()) await buffer.dispose();
+function append(row: Row, { token, logProb }: DrawnToken): void {
+  row.ids.push(token);
+  row.logProbs.push(logProb);
 }
 
-/** Copies some rows of every cache: `past_…` (B, …), `rows` int32 (N) → `present_…` (N, …). */
-function compactionGraph(config: CausalConfig): ReturnType<typeof newGraph> {
-  const graph = newGraph();
-  const rows = graph.input('rows', 'int32', ['N']);
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    for (const which of ['key', 'value'] as const) {
-      const past = graph.input(pastName(layer, which), 'float32', ['B', config.numKeyValueHeads, 'M', config.headDim]);
-      graph.output(presentName(layer, which), gatherRows(past, rows));
-    }
+/** Gives free places to rows that have begun, in their order; a cache that nothing waits in any more is freed. */
+async function fill(active: Row[], begun: Begun[], cache: KeyValueCache, size: number): Promise<void> {
+  while (active.length < size && begun.length > 0) {
+    const { cache: prefix, rows } = begun[0]!;
+    const placed = rows.splice(0, size - active.length);
+    const copies = placed.map(({ row, at }, i) => ({ from: at, to: active.length + i, length: row.length }));
+    if (copies.length > 0) await prefix.copyRows(cache, copies);
+    active.push(...placed.map(({ row }) => row));
+    if (rows.length > 0) return;
+    begun.shift();
+    await prefix.dispose();
   }
-  return graph;
+}
+
+/** Takes rows that are done out of the batch; the last ones move to their places. */
+async function removeDone(active: Row[], isDone: (row: Row) => boolean, cache: KeyValueCache): Promise<void> {
+  const moves = [];
+  for (let at = active.length - 1; at >= 0; at--) {
+    if (!isDone(active[at]!)) continue;
+    const last = active.pop()!;
+    if (at === active.length) continue;
+    active[at] = last;
+    moves.push({ from: active.length, to: at, length: last.length });
+  }
+  if (moves.length > 0) await cache.copyRows(cache, moves);
 }

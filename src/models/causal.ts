@@ -117,9 +117,9 @@ export const presentName = (layer: number, which: 'key' | 'value'): string => `p
  * Feeds: `input_ids`, `position_ids` (B, T); `last_index` int32 (B), each row's length after the step − 1;
  * `total_length` int32 scalar, the longest length after the step (T for the prompt pass); `output_index` int32 (B),
  * the row of the flattened (B·T) whose logits are wanted; `past_key.i`, `past_value.i`.
- * Outputs: `logits` (B, vocabSize) and `present_*.i`.
+ * Outputs: `logits` (B, vocabSize), which are returned, and `present_*.i`.
  */
-export function causalDecoder(context: ModelContext, config: CausalConfig): void {
+export function causalDecoder(context: ModelContext, config: CausalConfig): Value {
   const { graph, dtype } = context;
   const inputIds = graph.input('input_ids', 'int32', ['B', 'T']);
   const positionIds = graph.input('position_ids', 'int32', ['B', 'T']);
@@ -147,5 +147,7 @@ export function causalDecoder(context: ModelContext, config: CausalConfig): void
     return output;
   });
   const rows = gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
-  graph.output('logits', causalLogits(context, config, rows));
+  const logits = causalLogits(context, config, rows);
+  graph.output('logits', logits);
+  return logits;
 }

@@ -181,6 +181,12 @@ export const gatherElements = (x: Value, indices: Value): Value => apply(x.graph
 export const scatterAddElements = (updates: Value, indices: Value, size: Dim): Value =>
   apply(updates.graph, 'scatterAddElements', [updates, indices], { size });
 
+/** The `count` largest along the last axis: x (…, V) → values (…, count), largest first, and indices int32 (…, count). */
+export function topK(x: Value, count: number): { values: Value; indices: Value } {
+  const [values, indices] = x.graph.add('topK', [x], { count });
+  return { values: values!, indices: indices! };
+}
+
 /** logits (N, V), ids int32 (N) → log-probability of each row's id, (N), in nats. */
 export const tokenLogProbs = (logits: Value, ids: Value): Value =>
   apply(logits.graph, 'tokenLogProbs', [logits, ids], {});

@@ -7,8 +7,8 @@ import {
   scatterAddRows as scatterRows,
 } from './build.js';
 import { sizeOf } from '../graph/dim.js';
-import { arity, requireAxis, requireDType, requireRank, requireSameDim } from './infer.js';
-import type { Emitter, OpRecords } from './record.js';
+import { arity, requireAxis, requireDType, requireFloat, requireRank, requireSameDim } from './infer.js';
+import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
 function requireSameLeading(x: TensorType, indices: TensorType): void {
   if (x.shape.length !== indices.shape.length)
@@ -25,7 +25,7 @@ function zeroOutput(emitter: Emitter, node: Node): string {
   return emitter.node('Expand', [emitter.constant(dtype, [], [0]), emitter.dims(shape)]);
 }
 
-export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElements' | 'scatterAddElements'> = {
+export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElements' | 'scatterAddElements' | 'topK'> = {
   gatherRows: {
     infer: (inputs) => {
       arity(inputs, 2);
@@ -105,5 +105,31 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
       ),
     ],
     vjp: ({ grad, inputs }) => [() => pick(grad, inputs[1]!), null],
+  },
+  // Values (…, count), largest first, and their indices int32 (…, count); of equal values the lower index comes first.
+  topK: {
+    infer: (inputs, { count }) => {
+      arity(inputs, 1);
+      const x = inputs[0]!;
+      requireFloat(x);
+      const size = requireAxis(x, x.shape.length - 1);
+      if (!Number.isInteger(count) || count < 1 || (typeof size === 'number' && count > size))
+        throw new RangeError(`${count} elements cannot be taken of ${size}`);
+      const shape = [...x.shape.slice(0, -1), count];
+      return [
+        { dtype: x.dtype, shape },
+        { dtype: 'int32', shape },
+      ];
+    },
+    emit: (emitter, node, { count }) => {
+      const x = emitter.name(node.inputs[0]!);
+      const [values, indices] = emitter.nodes(2, 'TopK', [x, emitter.constant('int64', [1], [count])], {
+        axis: -1,
+        largest: 1,
+        sorted: 1,
+      }) as [string, string];
+      return [values, emitter.node('Cast', [indices], { to: 6 })];
+    },
+    vjp: nonDifferentiable('candidates are drawn from, where nothing is trained'),
   },
 };

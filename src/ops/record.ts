@@ -105,6 +105,7 @@ export interface OpAttributes {
   scatterAddRows: { rows: Dim };
   gatherElements: NoAttributes;
   scatterAddElements: { size: Dim };
+  topK: { count: number };
   tokenLogProbs: NoAttributes;
   tokenLogProbsGrad: NoAttributes;
   rotary: NoAttributes;

@@ -1,7 +1,20 @@
 import type { DType, Tensor } from '../graph/tensor.js';
 
-/** A feed or fetch: a tensor sent along, or the handle of one that lives in the worker. */
-export type Operand = { readonly tensor: Tensor } | { readonly handle: number };
+/** A tensor that lives in the worker, or its first elements, which fill the shape. */
+export interface Held {
+  readonly handle: number;
+  readonly shape: readonly number[];
+}
+
+/** A feed: a tensor sent along, or one that lives in the worker. */
+export type Operand = { readonly tensor: Tensor } | Held;
+
+/** Elements that are copied from one tensor to another, by their positions in row-major order. */
+export interface CopiedBlock {
+  readonly from: number;
+  readonly to: number;
+  readonly length: number;
+}
 
 export interface SessionSettings {
   readonly threads: number;
@@ -17,13 +30,19 @@ export type Request =
       readonly session: number;
       readonly feeds: Readonly<Record<string, Operand>>;
       /** Outputs written into tensors that live in the worker. */
-      readonly into: Readonly<Record<string, number>>;
+      readonly into: Readonly<Record<string, Held>>;
       /** Outputs sent back. */
       readonly fetch: readonly string[];
     }
   | { readonly kind: 'put'; readonly tensor: Tensor }
   | { readonly kind: 'allocate'; readonly dtype: DType; readonly shape: readonly number[] }
-  | { readonly kind: 'get'; readonly handle: number }
+  | { readonly kind: 'get'; readonly handle: number; readonly start: number; readonly shape: readonly number[] }
+  | {
+      readonly kind: 'copy';
+      /** Handles of sources and targets; the same blocks are copied for each pair. */
+      readonly pairs: readonly (readonly [number, number])[];
+      readonly blocks: readonly CopiedBlock[];
+    }
   | { readonly kind: 'set'; readonly handle: number; readonly tensor: Tensor }
   | { readonly kind: 'free'; readonly handle: number }
   | { readonly kind: 'close' };
@@ -35,6 +54,7 @@ export interface Replies {
   put: number;
   allocate: number;
   get: Tensor;
+  copy: undefined;
   set: undefined;
   free: undefined;
   close: undefined;

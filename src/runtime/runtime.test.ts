@@ -173,6 +173,45 @@ describe('DeviceTensor', () => {
     await expect(runtime.upload(wrap('float32', [2], Float32Array.of(1)))).rejects.toThrow('holds 1 elements');
   });
 
+  it('is read by rows', async () => {
+    const held = await runtime.upload(f32([3, 2], [1, 2, 3, 4, 5, 6]));
+    expect(await held.readRows(1, 2)).toEqual(f32([2, 2], [3, 4, 5, 6]));
+    expect(await held.readRows(3, 0)).toEqual(f32([0, 2], []));
+    await expect(held.readRows(2, 2)).rejects.toThrow('rows 2 to 4 are not all in float32(3, 2)');
+    await expect(held.readRows(-1, 1)).rejects.toThrow(RangeError);
+  });
+
+  it('is fed and written by its first rows, which are the same memory', async () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', ['B', 2]);
+    graph.output('double', mul(x, 2));
+    const program = await runtime.compile(graph);
+    const held = await runtime.upload(f32([3, 2], [1, 2, 3, 4, 5, 6]));
+    const part = held.rows(2);
+    await program.run({ x: part }, { double: part });
+    expect(await held.read()).toEqual(f32([3, 2], [2, 4, 6, 8, 5, 6]));
+    expect(await part.read()).toEqual(f32([2, 2], [2, 4, 6, 8]));
+    await expect(part.dispose()).rejects.toThrow('float32(2, 2) is part of another tensor');
+    expect(() => held.rows(4)).toThrow('rows 0 to 4 are not all in float32(3, 2)');
+  });
+
+  it('is copied in blocks, to another or within itself', async () => {
+    const [from, to] = [await runtime.upload(f32([2, 3], [1, 2, 3, 4, 5, 6])), await runtime.allocate('float32', [4])];
+    const blocks = [
+      { from: 4, to: 0, length: 2 },
+      { from: 0, to: 3, length: 1 },
+    ];
+    await runtime.copy([[from, to]], blocks);
+    expect(await to.read()).toEqual(f32([4], [5, 6, 0, 1]));
+    await runtime.copy([[from, from]], [{ from: 0, to: 1, length: 3 }]);
+    expect(await from.read()).toEqual(f32([2, 3], [1, 1, 2, 3, 5, 6]));
+    await expect(runtime.copy([[from, to]], [{ from: 0, to: 2, length: 3 }])).rejects.toThrow(
+      '3 elements from 0 of float32(2, 3) do not fit at 2 of float32(4)',
+    );
+    const whole = await runtime.allocate('int32', [4]);
+    await expect(runtime.copy([[whole, to]], [])).rejects.toThrow('int32(4) cannot be copied into float32(4)');
+  });
+
   it('cannot be read, written or fed after it was disposed', async () => {
     const graph = newGraph();
     graph.output('y', add(graph.input('x', 'float32', [2]), 1));

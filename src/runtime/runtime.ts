@@ -4,7 +4,7 @@ import type { Graph, TensorType } from '../graph/graph.js';
 import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
 import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
-import type { Operand } from './protocol.js';
+import type { CopiedBlock, Held, Operand } from './protocol.js';
 import { bindWeights, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
@@ -16,11 +16,26 @@ export class DeviceTensor {
     readonly shape: readonly number[],
     private readonly handle: number,
     private readonly host: WorkerHost,
+    private readonly isView = false,
   ) {}
 
   /** A copy of its present content. */
   async read(): Promise<Tensor> {
-    return this.host.call({ kind: 'get', handle: this.handle });
+    return this.host.call({ kind: 'get', handle: this.handle, start: 0, shape: this.shape });
+  }
+
+  /** A copy of `count` rows of the first axis, from row `first`. */
+  async readRows(first: number, count: number): Promise<Tensor> {
+    requireRows(this, first, count);
+    const rest = this.shape.slice(1);
+    const start = first * elementCount(rest);
+    return this.host.call({ kind: 'get', handle: this.handle, start, shape: [count, ...rest] });
+  }
+
+  /** The first `count` rows of the first axis, as a tensor that shares their memory and is freed with this one. */
+  rows(count: number): DeviceTensor {
+    requireRows(this, 0, count);
+    return new DeviceTensor(this.dtype, [count, ...this.shape.slice(1)], this.handle, this.host, true);
   }
 
   /** Overwrites the content with that of a tensor of the same dtype and shape. */
@@ -31,10 +46,10 @@ export class DeviceTensor {
     await this.host.call({ kind: 'set', handle: this.handle, tensor: sendable(tensor) });
   }
 
-  /** Its handle there; throws RangeError when it lives in another runtime, where handles mean other tensors. */
-  handleIn(host: WorkerHost): number {
+  /** How it is named there; throws RangeError when it lives in another runtime, where handles mean other tensors. */
+  heldIn(host: WorkerHost): Held {
     if (host !== this.host) throw new RangeError(`${describe(this)} lives in another runtime`);
-    return this.handle;
+    return { handle: this.handle, shape: this.shape };
   }
 
   get bytes(): number {
@@ -42,7 +57,16 @@ export class DeviceTensor {
   }
 
   async dispose(): Promise<void> {
+    if (this.isView) throw new Error(`${describe(this)} is part of another tensor, which alone can be freed`);
     await this.host.call({ kind: 'free', handle: this.handle });
+  }
+}
+
+function requireRows(tensor: TensorType, first: number, count: number): void {
+  const size = tensor.shape[0];
+  const whole = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count >= 0;
+  if (typeof size !== 'number' || !whole || first + count > size) {
+    throw new RangeError(`rows ${first} to ${first + count} are not all in ${describe(tensor)}`);
   }
 }
 
@@ -88,16 +112,16 @@ export class Program {
     for (const [name, type] of this.inputs) {
       const feed = feeds[name]!;
       requireFit(`the feed '${name}'`, type, feed, symbols);
-      operands[name] = feed instanceof DeviceTensor ? { handle: feed.handleIn(this.host) } : { tensor: sendable(feed) };
+      operands[name] = feed instanceof DeviceTensor ? feed.heldIn(this.host) : { tensor: sendable(feed) };
     }
-    const targets: Record<string, number> = {};
+    const targets: Record<string, Held> = {};
     for (const [name, target] of Object.entries(into)) {
       const type = this.outputs.get(name);
       if (type === undefined) throw new RangeError(`the graph has no output named '${name}'`);
       requireFit(`the output '${name}'`, type, target, symbols);
-      targets[name] = target.handleIn(this.host);
+      targets[name] = target.heldIn(this.host);
     }
-    if (new Set(Object.values(targets)).size !== Object.keys(targets).length) {
+    if (new Set(Object.values(targets).map(({ handle }) => handle)).size !== Object.keys(targets).length) {
       throw new RangeError(`two of the outputs ${Object.keys(targets).join(', ')} are written into one tensor`);
     }
     const fetch = [...this.outputs.keys()].filter((name) => !Object.hasOwn(targets, name));
@@ -133,6 +157,9 @@ function misfit(what: string, type: TensorType, given: TensorType, symbols: Size
     `${what} must be ${describe(type)}${bound === '' ? '' : ` with ${bound}`}, got ${describe(given)}`,
   );
 }
+
+const isWithin = (start: number, length: number, size: number): boolean =>
+  Number.isInteger(start) && Number.isInteger(length) && start >= 0 && length >= 0 && start + length <= size;
 
 export interface RuntimeOptions {
   /** Execution provider of ONNX Runtime. */
@@ -176,6 +203,32 @@ export class Runtime {
   async allocate(dtype: DType, shape: readonly number[]): Promise<DeviceTensor> {
     const handle = await this.#host.call({ kind: 'allocate', dtype, shape });
     return new DeviceTensor(dtype, shape, handle, this.#host);
+  }
+
+  /**
+   * Copies blocks of elements from one tensor to another, for each pair the same blocks. A block of a tensor may be
+   * copied within it.
+   *
+   * @throws RangeError before anything is copied when dtypes differ or a block reaches over an end
+   */
+  async copy(
+    pairs: readonly (readonly [from: DeviceTensor, to: DeviceTensor])[],
+    blocks: readonly CopiedBlock[],
+  ): Promise<void> {
+    const handles = pairs.map(([from, to]): [number, number] => {
+      if (from.dtype !== to.dtype) throw new RangeError(`${describe(from)} cannot be copied into ${describe(to)}`);
+      const sizes = [elementCount(from.shape), elementCount(to.shape)] as const;
+      for (const block of blocks) {
+        if (!isWithin(block.from, block.length, sizes[0]) || !isWithin(block.to, block.length, sizes[1])) {
+          const { length } = block;
+          throw new RangeError(
+            `${length} elements from ${block.from} of ${describe(from)} do not fit at ${block.to} of ${describe(to)}`,
+          );
+        }
+      }
+      return [from.heldIn(this.#host).handle, to.heldIn(this.#host).handle];
+    });
+    await this.#host.call({ kind: 'copy', pairs: handles, blocks });
   }
 
   async close(): Promise<void> {

@@ -1,9 +1,9 @@
 /** The thread that computes: `session.run()` blocks whoever calls it, so sessions and buffers live here. */
 import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
 import { parentPort, workerData } from 'node:worker_threads';
-import { zeros, type DType, type Tensor } from '../graph/tensor.js';
+import { elementCount, zeros, type DType, type Tensor, type TypedArrays } from '../graph/tensor.js';
 import { Gate } from './gate.js';
-import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
+import type { Answer, Envelope, Held, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
@@ -35,7 +35,17 @@ function keep(tensor: Tensor): number {
   return lastId;
 }
 
-const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : held(value.handle).ort);
+/** `length` elements from `start` of a tensor that lives here: a view, not a copy. */
+const part = <D extends DType>({ data }: Tensor<D>, start: number, length: number): TypedArrays[D] =>
+  data.subarray(start, start + length) as TypedArrays[D];
+
+function heldAs({ handle, shape }: Held): OrtTensor {
+  const { tensor, ort } = held(handle);
+  const length = elementCount(shape);
+  return length === tensor.data.length ? ort : toOrt({ dtype: tensor.dtype, shape, data: part(tensor, 0, length) });
+}
+
+const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : heldAs(value));
 
 async function create(bytes: Uint8Array, { threads, device }: SessionSettings): Promise<number> {
   const session = await InferenceSession.create(bytes, {
@@ -60,7 +70,7 @@ async function run(request: Request & { kind: 'run' }): Promise<Record<string, T
   const feeds: Record<string, OrtTensor> = {};
   for (const [name, value] of Object.entries(request.feeds)) feeds[name] = operand(value);
   const fetches: Record<string, OrtTensor | null> = {};
-  for (const [name, handle] of Object.entries(request.into)) fetches[name] = held(handle).ort;
+  for (const [name, target] of Object.entries(request.into)) fetches[name] = heldAs(target);
   for (const name of request.fetch) fetches[name] = null;
   const results = await session.run(feeds, fetches);
   const sent: Record<string, Tensor> = {};
@@ -87,9 +97,17 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
     case 'allocate':
       return keep(zeros(request.dtype, request.shape));
     case 'get': {
-      const { dtype, shape, data } = held(request.handle).tensor;
-      return { dtype, shape, data: data.slice() as typeof data };
+      const { tensor } = held(request.handle);
+      const { shape } = request;
+      const data = part(tensor, request.start, elementCount(shape)).slice() as typeof tensor.data;
+      return { dtype: tensor.dtype, shape, data };
     }
+    case 'copy':
+      for (const [source, target] of request.pairs) {
+        const [from, to] = [held(source).tensor, held(target).tensor.data];
+        for (const block of request.blocks) to.set(part(from, block.from, block.length) as never, block.to);
+      }
+      return undefined;
     case 'set':
       held(request.handle).tensor.data.set(request.tensor.data as never);
       return undefined;

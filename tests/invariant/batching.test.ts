@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Decoder } from '../../src/generation/decoder.js';
+import { Decoder, type Completion } from '../../src/generation/decoder.js';
+import { filteredProbabilities } from '../../src/generation/filtered-probabilities.js';
 import { openPolicy, type Policy } from '../../src/generation/policy.js';
 import { unfiltered, type SamplingSettings } from '../../src/generation/sampling-settings.js';
 import { Scorer } from '../../src/generation/scorer.js';
@@ -149,10 +150,69 @@ describe('decoding', () => {
           order.map((i) => all[i]!),
           options(order, sampling, batchSize),
         );
-        expect(shuffled).toEqual(order.map((i) => alone[i]));
+        expect(shuffled.map(textOf)).toEqual(order.map((i) => textOf(alone[i]!)));
       }),
       { numRuns: 15, seed: 1 },
     );
+    await decoder.dispose();
+  });
+
+  const textOf = ({ ids, finishReason }: Completion) => ({ ids, finishReason });
+
+  /** How far a uniform number is from those that draw a token. */
+  function distanceTo(probabilities: Float64Array, token: number, uniform: number): number {
+    const below = probabilities.subarray(0, token).reduce((sum, p) => sum + p, 0);
+    return Math.max(0, below - uniform, uniform - below - probabilities[token]!);
+  }
+
+  it('refill and shared prompts change a text only where the choice lies within rounding', async () => {
+    const sampling = { ...unfiltered, temperature: 1.3 };
+    const decoder = await Decoder.create(runtime, policy.model);
+    const uncached = await uncachedProgram();
+    const groups = fc.array(fc.tuple(tokenIds(1, 40), fc.integer({ min: 1, max: 4 })), { minLength: 1, maxLength: 5 });
+    await fc.assert(
+      fc.asyncProperty(groups, fc.integer({ min: 1, max: 6 }), async (asked, batchSize) => {
+        const prompts = asked.flatMap(([prompt, samples]) => Array<number[]>(samples).fill(prompt));
+        const together = await decoder.generate(prompts, options([...prompts.keys()], sampling, batchSize));
+        for (const [i, prompt] of prompts.entries()) {
+          const [alone] = await decoder.generate([prompt], options([i], sampling, 1));
+          const { ids, logProbs } = together[i]!;
+          const same = ids.findIndex((id, step) => id !== alone!.ids[step]);
+          const upTo = same === -1 ? ids.length : same;
+          const [mine, theirs] = [logProbs, alone!.logProbs].map((row) => Float32Array.from(row.slice(0, upTo)));
+          expect(excess(mine!, theirs!, { atol: 1e-5 })).toBeLessThanOrEqual(0);
+          if (same === -1) {
+            expect(textOf(together[i]!)).toEqual(textOf(alone!));
+            continue;
+          }
+          const logits = await uncachedLogits(uncached, [...prompt, ...ids.slice(0, same)]);
+          const probabilities = filteredProbabilities(logits.at(-1)!, sampling);
+          const random = stream(5, i);
+          const uniform = Array.from({ length: same + 1 }, () => random.uniform()).at(-1)!;
+          for (const token of [ids[same]!, alone!.ids[same]!]) {
+            expect(distanceTo(probabilities, token, uniform)).toBeLessThanOrEqual(1e-5);
+          }
+        }
+      }),
+      { numRuns: 12 },
+    );
+    await decoder.dispose();
+    await uncached.dispose();
+  });
+
+  it('gives each text as it ends, and frees what it holds when nobody wants the rest', async () => {
+    const decoder = await Decoder.create(runtime, policy.model);
+    const prompts = [[5], [6, 7], [5], [8, 9, 10], [11]];
+    const asked = options([...prompts.keys()], { ...unfiltered, temperature: 1.3 }, 2);
+    const all = await decoder.generate(prompts, asked);
+    const seen: number[] = [];
+    for await (const { prompt, ...text } of decoder.stream(prompts, asked)) {
+      expect(text).toEqual(all[prompt]);
+      seen.push(prompt);
+      if (seen.length === 3) break;
+    }
+    expect(new Set(seen).size).toBe(3);
+    expect(await decoder.generate(prompts, asked)).toEqual(all);
     await decoder.dispose();
   });
 

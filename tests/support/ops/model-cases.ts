@@ -113,6 +113,20 @@ export const modelCases: readonly OpCase[] = [
         broadcastMap((a, b) => a + b, base!, reference.scatterAddElements(given!, targets!, size(width))),
     })),
   ),
+  ...(['values', 'indices'] as const).map((which) =>
+    forwardOnly(
+      'topK',
+      fc.tuple(shape(0, 3), fc.integer({ min: 1, max: 6 })).chain(([leading, width]) =>
+        fc.integer({ min: 1, max: width }).map((count) => ({
+          // Few values, so that some are equal.
+          operands: [float([...leading, width], (random) => random.integer(4))],
+          build: ([x], _graph, dtype) => build.cast(build.topK(x!, count)[which], dtype),
+          reference: ([x]) => reference.topK(x!, count)[which],
+        })),
+      ),
+      which,
+    ),
+  ),
   differentiable(
     'tokenLogProbs',
     rowsAndIds.map(({ logits, ids }) => ({

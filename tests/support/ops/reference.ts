@@ -144,6 +144,16 @@ export const scatterAddElements = (updates: NdArray, targets: NdArray, size: num
     ),
   );
 
+/** The largest of each row; of equal ones those with lower indices. */
+export function topK(x: NdArray, count: number): { values: NdArray; indices: NdArray } {
+  const shape = x.shape.with(-1, count);
+  const indices = ndarray(shape, (index) => {
+    const valueAt = (k: number): number => at(x, index.with(-1, k));
+    return range(x.shape.at(-1)!).sort((a, b) => valueAt(b) - valueAt(a) || a - b)[index.at(-1)!]!;
+  });
+  return { values: gatherElements(x, indices), indices };
+}
+
 export const tokenLogProbs = (logits: NdArray, ids: NdArray): NdArray => {
   const logProbs = mapRows(logits, logSoftmax);
   return ndarray(ids.shape, ([row]) => at(logProbs, [row!, ids.data[row!]!]));
