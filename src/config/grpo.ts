@@ -1,11 +1,9 @@
 import { z } from 'zod';
 import { alarmsSection } from './alarms.js';
-import { key, refuse } from './key.js';
+import { checkLoss, lossKeys } from './grpo-loss.js';
+import { key, refuse, type RefineContext } from './key.js';
 import { rewardsSection } from './rewards.js';
 import { checkWarmup, count, trainingKeys } from './training.js';
-
-export const LOSS_TYPES = ['grpo', 'bnpo', 'dr_grpo', 'dapo'] as const;
-export type LossType = (typeof LOSS_TYPES)[number];
 
 const training = trainingKeys(
   {
@@ -35,6 +33,12 @@ const training = trainingKeys(
 export const grpoSection = z
   .strictObject({
     ...training,
+    batchSize: key(count().default(16), 'Completions that the loss is averaged over.'),
+    gradientAccumulationSteps: key(count().default(1), 'Batches whose gradients make one step.'),
+    microBatchSize: key(
+      count().optional(),
+      'Completions in one forward and backward pass, batchSize if not given; fewer need less memory and change nothing else.',
+    ),
     numGenerations: key(count(2).default(4), 'Completions of one prompt: the group that an advantage is relative to.'),
     completionsPerRollout: key(
       count(2).default(64),
@@ -46,37 +50,56 @@ export const grpoSection = z
     temperature: key(z.number().gt(0).default(0.8), 'Divides the logits, in rollouts and in the loss alike.'),
     topP: key(z.number().gt(0).max(1).default(0.95), 'Nucleus of the rollouts; 1 keeps all tokens.'),
     topK: key(count(0).default(0), 'Likeliest tokens kept in rollouts; 0 keeps all.'),
-    beta: key(z.number().min(0).default(0.05), 'Weight of the KL to the reference; 0 computes no reference.'),
-    epsilon: key(z.number().gt(0).lt(1).default(0.2), 'How far below 1 the probability ratio may move.'),
-    epsilonHigh: key(z.number().gt(0).optional(), 'How far above 1 the ratio may move; epsilon if not given.'),
-    lossType: key(
-      z.enum(LOSS_TYPES).default('dapo'),
-      "Average: grpo over sequences, bnpo over a batch's tokens, dr_grpo by the longest length, dapo over a rollout's tokens.",
-    ),
-    importanceSamplingLevel: key(
-      z.enum(['token', 'sequence']).default('token'),
-      'Whether the probability ratio belongs to each token or to the whole completion.',
-    ),
+    ...lossKeys,
     scaleRewards: key(
       z.enum(['group', 'batch', 'none']).default('group'),
       'Standard deviation that divides an advantage.',
     ),
-    useBiasCorrectionKl: key(z.boolean().default(true), 'Multiply the KL by the probability ratio.'),
-    maskTruncatedCompletions: key(z.boolean().default(false), 'Leave completions without EOS out of the loss.'),
     evalPrompts: key(count(0).default(64), 'Validation prompts whose mean reward is measured; 0 measures none.'),
     rewards: key(rewardsSection.prefault({}), 'What completions are rewarded for.'),
     alarms: key(alarmsSection.prefault({}), 'When to warn that a reward may be gamed.'),
   })
   .superRefine((grpo, context) => {
     checkWarmup(grpo, context);
-    for (const part of ['numGenerations', 'batchSize'] as const) {
-      if (grpo.completionsPerRollout % grpo[part] !== 0) {
-        refuse(
-          context,
-          ['completionsPerRollout'],
-          `is ${grpo.completionsPerRollout}, no multiple of ${part} (${grpo[part]})`,
-          `take a multiple of numGenerations (${grpo.numGenerations}) and of batchSize (${grpo.batchSize})`,
-        );
-      }
-    }
+    checkLoss(grpo, context);
+    checkBatches(grpo, context);
   });
+
+interface Batches {
+  numGenerations: number;
+  completionsPerRollout: number;
+  batchSize: number;
+  gradientAccumulationSteps: number;
+  microBatchSize?: number | undefined;
+  topEntropyQuantile: number;
+}
+
+/** Refuses a rollout that does not fill its groups and steps, and a batch that does not fill its micro-batches. */
+function checkBatches(grpo: Batches, context: RefineContext): void {
+  const { completionsPerRollout, numGenerations, batchSize, gradientAccumulationSteps, microBatchSize } = grpo;
+  const perStep = batchSize * gradientAccumulationSteps;
+  const step =
+    gradientAccumulationSteps === 1
+      ? `batchSize (${batchSize})`
+      : `batchSize × gradientAccumulationSteps (${batchSize} × ${gradientAccumulationSteps})`;
+  for (const [size, name] of [
+    [numGenerations, `numGenerations (${numGenerations})`],
+    [perStep, step],
+  ] as const) {
+    if (completionsPerRollout % size === 0) continue;
+    refuse(
+      context,
+      ['completionsPerRollout'],
+      `is ${completionsPerRollout}, no multiple of ${name}`,
+      `take a multiple of numGenerations (${numGenerations}) and of ${step}`,
+    );
+  }
+  if (microBatchSize === undefined) return;
+  if (batchSize % microBatchSize !== 0) {
+    const message = `is ${microBatchSize}, which does not divide batchSize (${batchSize})`;
+    refuse(context, ['microBatchSize'], message, 'take a divisor of batchSize');
+  } else if (microBatchSize < batchSize && grpo.topEntropyQuantile < 1) {
+    const message = `is ${microBatchSize}, but topEntropyQuantile ranks the tokens of a whole batch (${batchSize}) at once`;
+    refuse(context, ['microBatchSize'], message, 'leave it out; lower batchSize and raise gradientAccumulationSteps');
+  }
+}

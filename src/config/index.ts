@@ -1,6 +1,6 @@
 export { DEVICES } from './common.js';
 export { DEFAULT_TEMPLATES } from './data.js';
-export type { LossType } from './grpo.js';
+export type { LossType } from './grpo-loss.js';
 export { jsonSchema } from './json-schema.js';
 export { type ConfigSources, loadConfig } from './load.js';
 export type { TargetModule } from './lora.js';

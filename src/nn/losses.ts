@@ -16,6 +16,7 @@ import {
   reshape,
   stopGradient,
   sub,
+  tokenEntropies,
   tokenLogProbs,
 } from '../ops/build.js';
 
@@ -43,8 +44,7 @@ export function rDrop(
 /** What there is to log of next-token logits (N, V), without gradient: entropy in nats (N), and 1 where the target is the argmax (N). */
 export function tokenStatistics(logits: Value, targets: Value): { entropies: Value; correct: Value } {
   const fixed = stopGradient(logits);
-  const logP = logSoftmax(fixed);
-  const entropies = neg(reduceSum(mul(exp(logP), logP), 1));
+  const entropies = tokenEntropies(fixed);
   const rows = targets.shape[0]!;
   const chosen = reshape(gatherElements(fixed, reshape(targets, [rows, 1])), [rows]);
   return { entropies, correct: cast(equal(chosen, reduceMax(fixed, 1)), logits.dtype) };

@@ -182,7 +182,7 @@ export const scatterAddElements = (updates: Value, indices: Value, size: Dim): V
   apply(updates.graph, 'scatterAddElements', [updates, indices], { size });
 
 /** The `count` largest along the last axis: x (…, V) → values (…, count), largest first, and indices int32 (…, count). */
-export function topK(x: Value, count: number): { values: Value; indices: Value } {
+export function topK(x: Value, count: Dim): { values: Value; indices: Value } {
   const [values, indices] = x.graph.add('topK', [x], { count });
   return { values: values!, indices: indices! };
 }
@@ -190,6 +190,9 @@ export function topK(x: Value, count: number): { values: Value; indices: Value }
 /** logits (N, V), ids int32 (N) → log-probability of each row's id, (N), in nats. */
 export const tokenLogProbs = (logits: Value, ids: Value): Value =>
   apply(logits.graph, 'tokenLogProbs', [logits, ids], {});
+
+/** logits (N, V) → entropy of each row's distribution, (N), in nats. */
+export const tokenEntropies = (logits: Value): Value => apply(logits.graph, 'tokenEntropies', [logits], {});
 
 /**
  * Rotary position embedding in the half-split form of Hugging Face (Su et al., 2021): x (…, D), cos and sin

@@ -8,7 +8,7 @@ import {
 } from './build.js';
 import { sizeOf } from '../graph/dim.js';
 import { arity, requireAxis, requireDType, requireFloat, requireRank, requireSameDim } from './infer.js';
-import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
+import type { Emitter, OpRecords } from './record.js';
 
 function requireSameLeading(x: TensorType, indices: TensorType): void {
   if (x.shape.length !== indices.shape.length)
@@ -107,13 +107,14 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
     vjp: ({ grad, inputs }) => [() => pick(grad, inputs[1]!), null],
   },
   // Values (…, count), largest first, and their indices int32 (…, count); of equal values the lower index comes first.
+  // Each value's gradient goes back to where it stood.
   topK: {
     infer: (inputs, { count }) => {
       arity(inputs, 1);
       const x = inputs[0]!;
       requireFloat(x);
       const size = requireAxis(x, x.shape.length - 1);
-      if (!Number.isInteger(count) || count < 1 || (typeof size === 'number' && count > size))
+      if (count !== size && (typeof count === 'string' || count < 1 || (typeof size === 'number' && count > size)))
         throw new RangeError(`${count} elements cannot be taken of ${size}`);
       const shape = [...x.shape.slice(0, -1), count];
       return [
@@ -123,13 +124,14 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
     },
     emit: (emitter, node, { count }) => {
       const x = emitter.name(node.inputs[0]!);
-      const [values, indices] = emitter.nodes(2, 'TopK', [x, emitter.constant('int64', [1], [count])], {
+      const size = typeof count === 'number' ? emitter.constant('int64', [1], [count]) : emitter.dims([count]);
+      const [values, indices] = emitter.nodes(2, 'TopK', [x, size], {
         axis: -1,
         largest: 1,
         sorted: 1,
       }) as [string, string];
       return [values, emitter.node('Cast', [indices], { to: 6 })];
     },
-    vjp: nonDifferentiable('candidates are drawn from, where nothing is trained'),
+    vjp: ({ grad, inputs, outputs }) => [() => scatter(grad, outputs[1]!, inputs[0]!.shape.at(-1)!)],
   },
 };

@@ -1,6 +1,6 @@
 import { formatShape, sameShape, sizeOf, type Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
-import { add, mul, neg, rotary as rotate, slice, sub, sumTo } from './build.js';
+import { add, exp, logSoftmax, mul, neg, reshape, rotary as rotate, slice, sub, sumTo } from './build.js';
 import {
   arity,
   broadcastShapes,
@@ -34,7 +34,9 @@ function halves(x: Value): [Value, Value] {
 
 type SevenTypes = [TensorType, TensorType, TensorType, TensorType, TensorType, TensorType, TensorType];
 
-export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary' | 'groupQueryAttention'> = {
+export const language: OpRecords<
+  'tokenLogProbs' | 'tokenLogProbsGrad' | 'tokenEntropies' | 'rotary' | 'groupQueryAttention'
+> = {
   // lp_n = x_{n, id_n} − log Σ_v exp x_{n,v}
   tokenLogProbs: {
     infer: (inputs) => {
@@ -70,6 +72,30 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'rotary
       ];
     },
     vjp: nonDifferentiable('second derivatives of the log-probability are not needed'),
+  },
+  // H_n = −Σ_v p_{n,v} log p_{n,v}
+  tokenEntropies: {
+    infer: (inputs) => {
+      arity(inputs, 1);
+      requireFloat(inputs[0]!);
+      requireRank(inputs[0]!, 2, 'the logits');
+      return [{ dtype: inputs[0]!.dtype, shape: inputs[0]!.shape.slice(0, 1) }];
+    },
+    emit: (emitter, node) => {
+      const logP = logSoftmaxOf(emitter, emitter.name(node.inputs[0]!));
+      const terms = emitter.node('Mul', [emitter.node('Exp', [logP]), logP]);
+      const total = emitter.node('ReduceSum', [terms, emitter.constant('int64', [1], [1])], { keepdims: 0 });
+      return [emitter.node('Neg', [total])];
+    },
+    // dx = −p ⊙ (log p + H) · dH
+    vjp: ({ grad, inputs, outputs }) => [
+      () => {
+        const logP = logSoftmax(inputs[0]!);
+        const rows = [inputs[0]!.shape[0]!, 1];
+        const slopes = mul(exp(logP), add(logP, reshape(outputs[0]!, rows)));
+        return mul(slopes, neg(reshape(grad, rows)));
+      },
+    ],
   },
   rotary: {
     infer: (inputs) => {

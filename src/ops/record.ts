@@ -105,9 +105,10 @@ export interface OpAttributes {
   scatterAddRows: { rows: Dim };
   gatherElements: NoAttributes;
   scatterAddElements: { size: Dim };
-  topK: { count: number };
+  topK: { count: Dim };
   tokenLogProbs: NoAttributes;
   tokenLogProbsGrad: NoAttributes;
+  tokenEntropies: NoAttributes;
   rotary: NoAttributes;
   iota: { size: Dim };
   dropoutMask: { shape: readonly Dim[]; rate: number; salt: number; dtype: DType };

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { initialAdapter, writeAdapter } from '../checkpoints/adapter.js';
 import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
+import { lossWarnings } from '../config/grpo-loss.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
@@ -12,7 +13,6 @@ import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
-import type { GrpoLossSettings } from '../nn/grpo-loss.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -26,11 +26,19 @@ import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
 import { Alarms } from './grpo/alarms/alarms.js';
 import { watchSchema } from './grpo/alarms/watch.js';
-import { grpoFeeds, learnedTokens, type BatchScale, type RolloutSample } from './grpo/batch.js';
+import { learnedTokens, type RolloutSample } from './grpo/batch.js';
+import {
+  adjusted,
+  appliedCoef,
+  entropyControlSchema,
+  initialControl,
+  type EntropyControl,
+} from './grpo/entropy-control.js';
 import { grpoGraph } from './grpo/graph.js';
-import { lossMetrics } from './grpo/metrics.js';
+import { lossSettings } from './grpo/loss-settings.js';
 import { Rewards, rewardsState } from './grpo/rewards.js';
 import { rollOut, samplesSchema, type Rollout, type RolloutPrompt, type RolloutTools } from './grpo/rollout.js';
+import { grpoStep } from './grpo/step.js';
 
 /** Where the policy that GRPO starts from stands in the run folder, when an adapter was merged into it. */
 const POLICY = 'policy';
@@ -84,8 +92,8 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
       const random = stream(config.seed, 'adapter');
       const initial = initialAdapter(policy.folder.weights, adapterConfig, () => random.uniform());
       const lora = loraOf({ config: adapterConfig });
-      const settings = lossSettings(config);
-      const training = grpoGraph(policy.config, lora, { ...settings, temperature: section.temperature });
+      const loss = lossSettings(section);
+      const training = grpoGraph(policy.config, lora, { ...loss, temperature: section.temperature });
       const learner = await Learner.create(runtime, {
         graph: training.context.graph,
         loss: training.loss,
@@ -110,12 +118,18 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
       await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
       const alarms = new Alarms(section, run, rows.train);
       const batches = section.completionsPerRollout / section.batchSize;
-      const stepsPerRollout = batches * section.numIterations;
+      const passes = batches / section.gradientAccumulationSteps;
+      const stepsPerRollout = passes * section.numIterations;
       const order = new EpochOrder(prompts.length, promptsPerRollout, config.seed, { whole: true });
       const stepsPerEpoch = order.stepsPerEpoch * stepsPerRollout;
       const totalSteps = Math.min(section.maxSteps ?? Infinity, Math.ceil(section.epochs * stepsPerEpoch));
-      const buffer: { samples: readonly RolloutSample[]; tokensSeen: number } = { samples: [], tokensSeen: 0 };
+      const buffer: { samples: readonly RolloutSample[]; tokensSeen: number; entropy: EntropyControl } = {
+        samples: [],
+        tokensSeen: 0,
+        entropy: initialControl(section),
+      };
       run.emit({ type: 'start', stage: 'grpo', totalSteps, out: run.path });
+      for (const warning of lossWarnings(section)) run.emit({ type: 'warning', ...warning });
 
       await trainLoop({
         ...section,
@@ -141,27 +155,34 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
             record(rollout, step + 1);
             generated = { ...rollout.metrics, ...alarms.rollout(rollout, step + 1) };
           }
-          const start = (within % batches) * section.batchSize;
-          const scale: BatchScale = {
-            lossType: section.lossType,
-            maxCompletionLength: section.maxCompletionLength,
-            accumulation: 1,
-            rolloutTokens: buffer.samples.reduce((total, sample) => total + learnedTokens(sample), 0),
-            rolloutBatches: batches,
-          };
-          const batch = buffer.samples.slice(start, start + section.batchSize);
-          const learned = await grpoStep(learner, [batch], rate, { settings, scale, padTokenId: policy.padTokenId });
-          alarms.step(learned);
-          return { ...generated, ...learned };
+          const start = (within % passes) * section.gradientAccumulationSteps;
+          const stepBatches = Array.from({ length: section.gradientAccumulationSteps }, (_, i) =>
+            buffer.samples.slice((start + i) * section.batchSize, (start + i + 1) * section.batchSize),
+          );
+          const { metrics, activeEntropy } = await grpoStep(learner, stepBatches, rate, {
+            loss,
+            scale: {
+              maxCompletionLength: section.maxCompletionLength,
+              rolloutTokens: buffer.samples.reduce((total, sample) => total + learnedTokens(sample), 0),
+              rolloutBatches: batches,
+            },
+            entropyCoef: appliedCoef(buffer.entropy, section),
+            padTokenId: policy.padTokenId,
+            microBatchSize: section.microBatchSize,
+          });
+          buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);
+          const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
+          alarms.step(metrics);
+          return { ...generated, ...metrics, ...bonus };
         },
         totals: () => ({ num_tokens: buffer.tokensSeen }),
         carried: {
           save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state }),
           load: (saved) => {
-            const state = carriedSchema.parse(saved);
-            Object.assign(buffer, { samples: state.samples, tokensSeen: state.tokensSeen });
-            rewards.state = state.rewards;
-            alarms.state = state.alarms;
+            const { rewards: rewarded, alarms: seen, ...rest } = carriedSchema.parse(saved);
+            Object.assign(buffer, rest);
+            rewards.state = rewarded;
+            alarms.state = seen;
           },
         },
         evaluate: async (step) => {
@@ -208,44 +229,11 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
   }
 }
 
-/**
- * One optimizer step on micro-batches of completions. The loss is the sum of the micro-batches' losses, which their
- * token weights have scaled; other metrics are means over them.
- */
-export async function grpoStep(
-  learner: Learner,
-  batches: readonly (readonly RolloutSample[])[],
-  rate: number,
-  { settings, scale, padTokenId }: { settings: GrpoLossSettings; scale: BatchScale; padTokenId: number },
-): Promise<Metrics> {
-  const { reports, gradNorm } = await learner.step(
-    batches.map((samples) =>
-      learner.accepted(grpoFeeds(samples, padTokenId, { ...scale, accumulation: batches.length })),
-    ),
-    rate,
-  );
-  const metrics = reports.map((report, i) =>
-    lossMetrics(
-      batches[i]!,
-      report['logprobs']!.data as Float32Array,
-      report['entropies']!.data as Float32Array,
-      settings,
-    ),
-  );
-  const mean = Object.fromEntries(
-    Object.keys(metrics[0]!).map((name) => [
-      name,
-      metrics.reduce((total, each) => total + each[name]!, 0) / metrics.length,
-    ]),
-  );
-  const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
-  return { loss, grad_norm: gradNorm, ...mean };
-}
-
-/** What a checkpoint keeps beside the optimizer: a rollout in mid-use, what rewards have learned and alarms have seen. */
+/** What a checkpoint keeps beside the optimizer: a rollout in mid-use; what rewards, alarms and entropy bonus have come to. */
 const carriedSchema = z.object({
   samples: samplesSchema,
   tokensSeen: z.number(),
+  entropy: entropyControlSchema.optional(),
   rewards: rewardsState,
   alarms: watchSchema,
 });
@@ -253,14 +241,6 @@ const carriedSchema = z.object({
 /** The jokes that people wrote to prompts. */
 const jokesOf = (prompts: readonly RolloutPrompt[]): { prompt: string; completion: string }[] =>
   prompts.flatMap(({ prompt, fields: { completion } }) => (completion === undefined ? [] : [{ prompt, completion }]));
-
-const lossSettings = ({ grpo: section }: GrpoConfig): GrpoLossSettings => ({
-  beta: section.beta,
-  epsilonLow: section.epsilon,
-  epsilonHigh: section.epsilonHigh ?? section.epsilon,
-  importanceSamplingLevel: section.importanceSamplingLevel,
-  useBiasCorrectionKl: section.useBiasCorrectionKl,
-});
 
 const newAdapter = ({ lora }: GrpoConfig, base: string): AdapterConfig => ({
   r: lora.r,

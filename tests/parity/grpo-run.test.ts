@@ -2,12 +2,13 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { openModelFolder } from '../../src/checkpoints/model-folder.js';
 import { readFloats, readHeader } from '../../src/checkpoints/safetensors.js';
 import type { Tensor } from '../../src/graph/tensor.js';
-import type { GrpoLossType } from '../../src/nn/grpo-loss.js';
+import type { LossType } from '../../src/config/grpo-loss.js';
+import { plainLoss } from '../../src/nn/grpo/settings.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { grpoStep } from '../../src/stages/grpo.js';
 import type { RolloutSample } from '../../src/stages/grpo/batch.js';
 import { grpoGraph } from '../../src/stages/grpo/graph.js';
 import { completionMetrics } from '../../src/stages/grpo/metrics.js';
+import { grpoStep } from '../../src/stages/grpo/step.js';
 import { groupAdvantages } from '../../src/stages/grpo/advantages.js';
 import { Learner } from '../../src/training/learner.js';
 import { excess, golden, goldenJson, goldenTensors, take } from '../support/golden.js';
@@ -21,7 +22,7 @@ interface Run {
     gradient_accumulation_steps?: number;
     steps_per_generation: number;
     learning_rate: number;
-    loss_type: GrpoLossType;
+    loss_type: LossType;
     beta: number;
     temperature: number;
     weight_decay?: number;
@@ -99,10 +100,10 @@ describe.each(['iter1_grpo', 'iter2_dapo', 'accum2_bnpo', 'batch8_drgrpo'])('GRP
     const folder = await openModelFolder(golden('qwen3/model'));
     if (folder.config.kind !== 'causal') throw new Error('the recording is no Qwen3');
     const settings = {
+      ...plainLoss,
+      lossType: args.loss_type,
       beta: args.beta,
-      epsilonLow: 0.2,
       epsilonHigh: args.epsilon_high ?? 0.2,
-      importanceSamplingLevel: 'token' as const,
       useBiasCorrectionKl: args.use_bias_correction_kl ?? true,
     };
     const { context, loss } = grpoGraph(folder.config, lora, { ...settings, temperature: args.temperature });
@@ -120,12 +121,11 @@ describe.each(['iter1_grpo', 'iter2_dapo', 'accum2_bnpo', 'batch8_drgrpo'])('GRP
         samplesOf(micro, `micro${String(step * accumulation + i).padStart(2, '0')}`),
       );
       const items = take(micro, `micro${String(step * accumulation).padStart(2, '0')}.num_items_in_batch`).data[0]!;
-      const metrics = await grpoStep(learner, batches, args.learning_rate, {
-        settings,
+      const { metrics } = await grpoStep(learner, batches, args.learning_rate, {
+        loss: settings,
+        entropyCoef: 0,
         scale: {
-          lossType: args.loss_type,
           maxCompletionLength: args.max_completion_length,
-          accumulation,
           rolloutTokens: items,
           rolloutBatches: args.steps_per_generation,
         },

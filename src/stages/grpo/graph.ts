@@ -2,14 +2,15 @@ import type { Value } from '../../graph/graph.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { causalInputs, causalHidden, causalLogits } from '../../models/causal.js';
 import { ModelContext, type LoraSettings } from '../../nn/context.js';
-import { grpoLoss, type GrpoLossSettings } from '../../nn/grpo-loss.js';
-import { rowsAt, tokenStatistics } from '../../nn/losses.js';
-import { mul, tokenLogProbs } from '../../ops/build.js';
+import { grpoLoss, needsSequences } from '../../nn/grpo/loss.js';
+import type { GrpoLossSettings } from '../../nn/grpo/settings.js';
+import { rowsAt } from '../../nn/losses.js';
+import { mul, tokenEntropies, tokenLogProbs } from '../../ops/build.js';
 import { newGraph } from '../../ops/registry.js';
 
 /**
  * The GRPO loss of a policy, without dropout: log-probabilities are compared. Outputs: `loss`, and for the metrics
- * `logprobs` and `entropies`, each (N).
+ * `logprobs` and `entropies`, each (N); with an entropy bonus `policy_loss`; with an entropy quantile `kept` (N).
  */
 export function grpoGraph(
   config: CausalConfig,
@@ -24,21 +25,35 @@ export function grpoGraph(
   const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
   const logits = mul(causalLogits(context, config, rows), 1 / settings.temperature);
   const logProbs = tokenLogProbs(logits, targets);
-  const loss = grpoLoss(
+  const entropies = tokenEntropies(logits);
+  const { loss, policyLoss, kept } = grpoLoss(
     {
       logProbs,
+      entropies,
       oldLogProbs: tokens('old_logprobs'),
       refLogProbs: settings.beta === 0 ? undefined : tokens('ref_logprobs'),
+      samplerLogProbs: settings.offPolicyMaskThreshold === undefined ? undefined : tokens('sampler_logprobs'),
+      correction: settings.rolloutCorrection === undefined ? undefined : tokens('correction'),
       advantages: tokens('advantages'),
       weights: tokens('weights'),
-      ...(settings.importanceSamplingLevel === 'sequence'
-        ? { sequences: { of: graph.input('sequences', 'int32', ['N']), share: tokens('share'), count: 'B' } }
-        : {}),
+      sequences: needsSequences(settings)
+        ? { of: graph.input('sequences', 'int32', ['N']), share: tokens('share'), count: 'B' }
+        : undefined,
+      rank:
+        settings.topEntropyQuantile < 1
+          ? {
+              neighbours: graph.input('rank_neighbours', 'int32', [2]),
+              share: graph.input('rank_share', 'float32', []),
+            }
+          : undefined,
+      bonusWeight: settings.entropyBonus ? graph.input('bonus_weight', 'float32', []) : undefined,
     },
     settings,
   );
   graph.output('loss', loss);
   graph.output('logprobs', logProbs);
-  graph.output('entropies', tokenStatistics(logits, targets).entropies);
+  graph.output('entropies', entropies);
+  if (settings.entropyBonus) graph.output('policy_loss', policyLoss);
+  if (kept !== undefined) graph.output('kept', kept);
   return { context, loss };
 }

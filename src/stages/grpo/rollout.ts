@@ -11,6 +11,8 @@ import type { RewardRow } from '../../rewards/reward.js';
 import type { Metrics } from '../../training/loop.js';
 import { groupAdvantages, type RewardScores } from './advantages.js';
 import type { RolloutSample } from './batch.js';
+import { correctionMetrics } from './correction.js';
+import { lossSettings } from './loss-settings.js';
 import { completionMetrics } from './metrics.js';
 import type { Scored } from './rewards.js';
 
@@ -108,7 +110,11 @@ export async function rollOut(
     inputIds: [...group[i]!.ids, ...ids],
     completionMask: [...group[i]!.ids.map(() => 0 as const), ...ids.map(() => 1 as const)],
   }));
-  const scoring = { temperature: grpo.temperature, padTokenId: tools.policy.padTokenId, batchSize: grpo.batchSize };
+  const scoring = {
+    temperature: grpo.temperature,
+    padTokenId: tools.policy.padTokenId,
+    batchSize: grpo.microBatchSize ?? grpo.batchSize,
+  };
   const old = await tools.scorer.logProbabilities(sequences, { ...scoring, adapter: tools.adapter });
   const ref =
     grpo.beta === 0
@@ -137,7 +143,12 @@ export async function rollOut(
   return {
     samples,
     records,
-    metrics: { ...completionMetrics(ended), ...metrics, ...scored.metrics },
+    metrics: {
+      ...completionMetrics(ended),
+      ...metrics,
+      ...scored.metrics,
+      ...correctionMetrics(samples, lossSettings(grpo).rolloutCorrection),
+    },
     beyondHuman: scored.beyondHuman,
     tokens: sequences.reduce((total, { inputIds }) => total + inputIds.length, 0),
   };
@@ -154,6 +165,7 @@ export const samplesSchema = z.array(
     advantage: z.number(),
     oldLogProbs: z.array(z.number()),
     refLogProbs: z.array(z.number()).optional(),
+    samplerLogProbs: z.array(z.number()).optional(),
     learned: z.boolean(),
   }),
 );

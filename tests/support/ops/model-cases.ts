@@ -5,6 +5,7 @@ import {
   broadcastsTo,
   differentiable,
   dim,
+  distinct,
   float,
   forwardOnly,
   int32,
@@ -128,6 +129,15 @@ export const modelCases: readonly OpCase[] = [
     ),
   ),
   differentiable(
+    'topK',
+    shape(1, 3).map((dims) => ({
+      operands: [float(dims, distinct)],
+      build: ([x]) => build.topK(x!, dims.at(-1)!).values,
+      reference: ([x]) => reference.topK(x!, x!.shape.at(-1)!).values,
+    })),
+    'of all, which sorts',
+  ),
+  differentiable(
     'tokenLogProbs',
     rowsAndIds.map(({ logits, ids }) => ({
       operands: [logits, ids],
@@ -141,6 +151,14 @@ export const modelCases: readonly OpCase[] = [
       operands: [logits, ids, float([rows])],
       build: (values, graph) => graph.add('tokenLogProbsGrad', values)[0]!,
       reference: ([x, chosen, grad]) => reference.tokenLogProbsGrad(x!, chosen!, grad!),
+    })),
+  ),
+  differentiable(
+    'tokenEntropies',
+    fc.tuple(dim, dim).map((dims) => ({
+      operands: [float(dims)],
+      build: ([x]) => build.tokenEntropies(x!),
+      reference: ([x]) => reference.tokenEntropies(x!),
     })),
   ),
   differentiable(

@@ -159,6 +159,12 @@ export const tokenLogProbs = (logits: NdArray, ids: NdArray): NdArray => {
   return ndarray(ids.shape, ([row]) => at(logProbs, [row!, ids.data[row!]!]));
 };
 
+export const tokenEntropies = (logits: NdArray): NdArray =>
+  ndarray(logits.shape.slice(0, 1), ([row]) => {
+    const logP = logSoftmax([...logits.data.subarray(row! * logits.shape[1]!, (row! + 1) * logits.shape[1]!)]);
+    return -sum(logP.map((value) => Math.exp(value) * value));
+  });
+
 /** (onehot(id) − softmax(x)) · dlp */
 export const tokenLogProbsGrad = (logits: NdArray, ids: NdArray, grad: NdArray): NdArray => {
   const logProbs = mapRows(logits, logSoftmax);
