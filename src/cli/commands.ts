@@ -1,4 +1,4 @@
-import { classify, generate, pipeline, plain, report, score, stage } from './entries.js';
+import { classify, generate, pipeline, plain, report, score, stage, trainer } from './entries.js';
 import type { Entry } from './entry.js';
 
 /**
@@ -7,10 +7,10 @@ import type { Entry } from './entry.js';
  */
 export const ENTRIES: readonly Entry[] = [
   pipeline('Run a whole recipe.', async () => (await import('../pipeline.js')).runPipeline),
-  stage('pretrain', 'Make a base model.', async () => (await import('../stages/pretrain.js')).pretrain),
-  stage('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
-  stage('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
-  stage('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
+  trainer('pretrain', 'Make a base model.', async () => (await import('../stages/pretrain.js')).pretrain),
+  trainer('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
+  trainer('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
+  trainer('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
   generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
   score('Log-probabilities of completions.', async () => (await import('../stages/score.js')).score),
   classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),

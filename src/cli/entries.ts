@@ -2,7 +2,7 @@ import type { StageName } from '../config/index.js';
 import type { ClassifyInput, ClassifyOutput, ScoreInput, ScoreOutput } from '../config/records.js';
 import type { Entry } from './entry.js';
 import type { Report } from './report-command.js';
-import type { Stage } from './stage-command.js';
+import type { Stage, TrainerName } from './stage-command.js';
 import type { Generate } from './texts/generate.js';
 import type { Measure } from './texts/measure.js';
 
@@ -13,6 +13,15 @@ import type { Measure } from './texts/measure.js';
 /** A stage that leaves a run folder. */
 export function stage<Name extends StageName>(name: Name, summary: string, load: () => Promise<Stage<Name>>): Entry {
   return { name, summary, load: async () => (await import('./stage-command.js')).stageCommand(name, await load()) };
+}
+
+/** A stage of optimizer steps. */
+export function trainer<Name extends TrainerName>(
+  name: Name,
+  summary: string,
+  load: () => Promise<Stage<Name>>,
+): Entry {
+  return { name, summary, load: async () => (await import('./stage-command.js')).trainerCommand(name, await load()) };
 }
 
 /** The pipeline, which takes a recipe as its argument. */

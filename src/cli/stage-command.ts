@@ -1,11 +1,15 @@
 import type { StageConfig, StageName } from '../config/index.js';
 import type { StageContext } from '../runs/events.js';
+import { replayStep, type Replay } from '../training/replay.js';
 import type { Setup } from './entry.js';
-import { listen } from './listen.js';
+import { listen, listening } from './listen.js';
 import { addConfigOptions, readConfig, readReporting } from './options.js';
 
 /** A stage: takes its configuration, reports through the context, resolves to the run folder. */
 export type Stage<Name extends StageName> = (config: StageConfig<Name>, context: StageContext) => Promise<string>;
+
+/** Stages of optimizer steps. */
+export type TrainerName = 'pretrain' | 'sft' | 'rm' | 'grpo';
 
 /** The command of a stage that leaves a run folder; its path is what stdout gets, unless `--json` asks for events. */
 export function stageCommand<Name extends StageName>(name: Name, stage: Stage<Name>): Setup {
@@ -16,6 +20,34 @@ export function stageCommand<Name extends StageName>(name: Name, stage: Stage<Na
       await listen(readReporting(command), host, (context) => stage(config, context));
     });
   };
+}
+
+/** A stage of optimizer steps: the same, and `--replay` repeats the step at which a run stopped. */
+export function trainerCommand<Name extends TrainerName>(name: Name, stage: Stage<Name>): Setup {
+  return (command, host) => {
+    addConfigOptions(command, name);
+    command.option('--replay', 'Repeat the step at which the run in --out stopped, and tell what in it is not finite.');
+    command.action(async () => {
+      const config = await readConfig(command, name);
+      const reporting = readReporting(command);
+      if (command.getOptionValue('replay') !== true) {
+        await listen(reporting, host, (context) => stage(config, context));
+        return;
+      }
+      const replay = await listening({ json: false, quiet: reporting.quiet }, host, (context) =>
+        replayStep(stage, config, context),
+      );
+      host.print(reporting.json ? JSON.stringify(replay) : showReplay(replay));
+    });
+  };
+}
+
+/** What repeating a step showed, for people. */
+function showReplay({ step, problem, origin, rows }: Replay): string {
+  const lines = [problem === undefined ? `Step ${step}: every number is finite now.` : `Step ${step}: ${problem}.`];
+  if (problem !== undefined)
+    lines.push(`First: ${origin ?? 'no single value; a sum of finite ones left the range of float32'}`);
+  return [...lines, 'Rows:', ...rows.map((row) => `  ${row}`)].join('\n');
 }
 
 /** `run RECIPE`: the same with a YAML file as its argument. */

@@ -43,8 +43,28 @@ export function trainingKeys(defaults: TrainingDefaults, unit: string) {
     loggingSteps: key(count().default(defaults.loggingSteps), 'Steps between two lines of metrics.'),
     evalSteps: key(count().default(defaults.evalSteps), 'Steps between two looks at the validation set.'),
     saveSteps: key(count().default(defaults.saveSteps), 'Steps between two checkpoints.'),
+    stability: key(stabilitySection.prefault({}), 'What happens when the loss is no finite number, or jumps.'),
   };
 }
+
+const stabilitySection = z.strictObject({
+  maxSkippedSteps: key(
+    count().default(5),
+    'Steps in a row skipped for a loss or gradient that is not finite before training stops.',
+  ),
+  spikeThreshold: key(
+    z.number().gt(0).default(10),
+    'Robust standard deviations above the median of the newest losses at which a loss is a spike.',
+  ),
+  spikeWindow: key(count(8).default(50), 'Newest losses that a spike is told by; none is told before half of them.'),
+  rollback: key(
+    z.boolean().default(false),
+    'After a spike, take back the weights of the last checkpoint and leave out the batches since.',
+  ),
+});
+
+/** The keys of every trainer, resolved. */
+export type TrainingSection = z.output<z.ZodObject<ReturnType<typeof trainingKeys>>>;
 
 interface Warmup {
   schedule: Schedule;

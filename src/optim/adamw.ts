@@ -38,9 +38,23 @@ export function stepScalars(settings: AdamWSettings, learningRate: number, step:
   };
 }
 
+const feed = (graph: Graph, kind: string, { name, shape }: OptimizedParameter): Value =>
+  graph.input(`${kind}/${name}`, 'float32', shape);
+
 /**
- * One optimizer step as a graph: feeds `weight/…`, `first_moment/…`, `second_moment/…`, `gradient/…` of each parameter
- * and the scalars; outputs `new_…` of the first three and `grad_norm`, the norm before clipping. Each `new_` value
+ * The global L2 norm of the feeds `gradient/…` as `grad_norm`: finite exactly where every gradient is, as long as no
+ * square leaves float32. A graph of its own, so that whether a step is taken can be decided before anything is written.
+ */
+export function gradNormGraph(parameters: readonly OptimizedParameter[]): Graph {
+  const graph = newGraph();
+  const gradients = parameters.map((parameter) => feed(graph, 'gradient', parameter));
+  graph.output('grad_norm', sqrt(gradients.map((gradient) => reduceSum(mul(gradient, gradient))).reduce(add)));
+  return graph;
+}
+
+/**
+ * One optimizer step as a graph: feeds `weight/…`, `first_moment/…`, `second_moment/…`, `gradient/…` of each parameter,
+ * the scalars, and where gradients are clipped their `grad_norm`; outputs `new_…` of the first three. Each `new_` value
  * reads the elements of its own old one only, and nothing reads an old one after its new one is written, so old and
  * new may share a buffer.
  */
@@ -49,21 +63,19 @@ export function adamwGraph(parameters: readonly OptimizedParameter[], settings: 
   const graph = newGraph();
   const scalar = (name: keyof StepScalars): Value => graph.input(name, 'float32', []);
   const [stepSize, correction, keep] = [scalar('step_size'), scalar('correction'), scalar('keep')];
-  const feed = (kind: string, { name, shape }: OptimizedParameter): Value =>
-    graph.input(`${kind}/${name}`, 'float32', shape);
-
-  const gradients = parameters.map((parameter) => feed('gradient', parameter));
-  const norm = sqrt(gradients.map((gradient) => reduceSum(mul(gradient, gradient))).reduce(add));
-  graph.output('grad_norm', norm);
   // As torch.nn.utils.clip_grad_norm_: min(1, max / (norm + 1e-6))
-  const scale = maxGradNorm === undefined ? undefined : minimum(div(maxGradNorm, add(norm, 1e-6)), 1);
+  const scale =
+    maxGradNorm === undefined
+      ? undefined
+      : minimum(div(maxGradNorm, add(graph.input('grad_norm', 'float32', []), 1e-6)), 1);
 
-  for (const [i, parameter] of parameters.entries()) {
-    const gradient = scale === undefined ? gradients[i]! : mul(gradients[i]!, scale);
-    const first = add(mul(feed('first_moment', parameter), beta1), mul(gradient, 1 - beta1));
-    const second = add(mul(feed('second_moment', parameter), beta2), mul(mul(gradient, gradient), 1 - beta2));
+  for (const parameter of parameters) {
+    const raw = feed(graph, 'gradient', parameter);
+    const gradient = scale === undefined ? raw : mul(raw, scale);
+    const first = add(mul(feed(graph, 'first_moment', parameter), beta1), mul(gradient, 1 - beta1));
+    const second = add(mul(feed(graph, 'second_moment', parameter), beta2), mul(mul(gradient, gradient), 1 - beta2));
     const update = mul(div(first, add(div(sqrt(second), correction), epsilon)), stepSize);
-    const weight = feed('weight', parameter);
+    const weight = feed(graph, 'weight', parameter);
     const decayed = parameter.decay && settings.weightDecay !== 0 ? mul(weight, keep) : weight;
     graph.output(`new_first_moment/${parameter.name}`, first);
     graph.output(`new_second_moment/${parameter.name}`, second);

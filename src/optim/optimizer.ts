@@ -2,7 +2,14 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { tensor } from '../graph/tensor.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
-import { accumulationGraph, adamwGraph, stepScalars, type AdamWSettings, type OptimizedParameter } from './adamw.js';
+import {
+  accumulationGraph,
+  adamwGraph,
+  gradNormGraph,
+  stepScalars,
+  type AdamWSettings,
+  type OptimizedParameter,
+} from './adamw.js';
 
 type Buffers = ReadonlyMap<string, DeviceTensor>;
 
@@ -16,7 +23,7 @@ export class Optimizer {
     private readonly runtime: Runtime,
     private readonly parameters: readonly OptimizedParameter[],
     private readonly settings: AdamWSettings,
-    private readonly program: Program,
+    private readonly programs: { readonly norm: Program; readonly update: Program },
     /** Current weights by parameter name: feed these to the training graph. */
     readonly weights: Buffers,
     private readonly moments: { readonly first: Buffers; readonly second: Buffers },
@@ -42,11 +49,14 @@ export class Optimizer {
     }
     const zeros = async (): Promise<Buffers> => buffersFor(runtime, parameters);
     const moments = { first: await zeros(), second: await zeros() };
-    const program = await runtime.compile(adamwGraph(parameters, settings));
-    return new Optimizer(runtime, parameters, settings, program, weights, moments, await zeros());
+    const programs = {
+      norm: await runtime.compile(gradNormGraph(parameters)),
+      update: await runtime.compile(adamwGraph(parameters, settings)),
+    };
+    return new Optimizer(runtime, parameters, settings, programs, weights, moments, await zeros());
   }
 
-  /** Optimizer steps taken. */
+  /** Updates made to the weights; a step that is skipped makes none. */
   get step(): number {
     return this.#step;
   }
@@ -69,22 +79,27 @@ export class Optimizer {
     await this.#accumulate.run(feeds, prefixed('new_total/', this.total));
   }
 
-  /** Updates the weights from the gathered gradients; returns their norm before clipping. */
-  async update(learningRate: number): Promise<{ gradNorm: number }> {
+  /** The norm of the gathered gradients, before clipping. */
+  async gradNorm(): Promise<number> {
+    const { grad_norm: norm } = await this.programs.norm.run(prefixed('gradient/', this.total));
+    return Number(norm!.data[0]);
+  }
+
+  /** Updates the weights from the gathered gradients, whose norm `gradNorm` gave. */
+  async update(learningRate: number, gradNorm: number): Promise<void> {
     this.#step++;
-    const scalars = stepScalars(this.settings, learningRate, this.#step);
-    const state = this.#state();
     const feeds: Record<string, DeviceTensor | Tensor> = prefixed('gradient/', this.total);
     const into: Record<string, DeviceTensor> = {};
-    for (const [kind, buffers] of state) {
+    for (const [kind, buffers] of this.#state()) {
       Object.assign(feeds, prefixed(`${kind}/`, buffers));
       Object.assign(into, prefixed(`new_${kind}/`, buffers));
     }
+    const scalars = { ...stepScalars(this.settings, learningRate, this.#step), grad_norm: gradNorm };
+    const { update } = this.programs;
     for (const [name, value] of Object.entries(scalars)) {
-      if (this.program.inputs.has(name)) feeds[name] = tensor('float32', [], [value as number]);
+      if (update.inputs.has(name)) feeds[name] = tensor('float32', [], [value]);
     }
-    const { grad_norm: norm } = await this.program.run(feeds, into);
-    return { gradNorm: Number(norm!.data[0]) };
+    await update.run(feeds, into);
   }
 
   /** Copies of the current weights. */
@@ -121,7 +136,8 @@ export class Optimizer {
   }
 
   async dispose(): Promise<void> {
-    await this.program.dispose();
+    await this.programs.norm.dispose();
+    await this.programs.update.dispose();
     await this.#accumulate?.dispose();
     const all = [this.total, this.#fresh, ...this.#state().values()];
     for (const buffers of all) for (const buffer of buffers?.values() ?? []) await buffer.dispose();

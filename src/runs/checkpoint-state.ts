@@ -23,6 +23,8 @@ const recordSchema = z.object({
   step: z.int().nonnegative(),
   /** The best checkpoint up to this one, which may be this one; it is kept as long as this one is. */
   best: bestSchema.nullable().default(null),
+  /** Step of the checkpoint that a rollback goes back to, kept in the same way. */
+  anchor: z.int().nonnegative().nullable().default(null),
   /** What identifies the inputs of the run that made it, as its manifest has it. */
   fingerprints: z.record(z.string(), z.string()).optional(),
   /** What the stage needs beside its tensors; the stage's own schema says what. */

@@ -44,6 +44,8 @@ export interface SaveCheckpoint<State> {
   schema: z.ZodType<State>;
   /** The best checkpoint so far, which may be this one. */
   best?: Best | undefined;
+  /** Step of the checkpoint that a rollback goes back to, which may be this one. */
+  anchor?: number | null;
   /** What identifies the inputs of the run. */
   fingerprints?: Readonly<Record<string, string>>;
   /** Writes the tensors, as `.safetensors` files, into `folder`. */
@@ -64,14 +66,14 @@ export function checkpointPath(out: string, step: number): string {
  * @throws UserError if the disk is full or cannot be written
  */
 export async function saveCheckpoint<State>(out: string, save: SaveCheckpoint<State>): Promise<CheckpointRef> {
-  const { stage, step, write, best = null, fingerprints = {} } = save;
+  const { stage, step, write, best = null, anchor = null, fingerprints = {} } = save;
   const path = checkpointPath(out, step);
   const state: unknown = JSON.parse(JSON.stringify(save.state));
   save.schema.parse(state);
   await writeFolderAtomic(path, async (folder) => {
     await write(folder);
     const files = await describeFiles(folder);
-    const record = { formatVersion: FORMAT_VERSION, stage, step, best, fingerprints, state, files } as const;
+    const record = { formatVersion: FORMAT_VERSION, stage, step, best, anchor, fingerprints, state, files } as const;
     await writeFileAtomic(join(folder, STATE_FILE), encodeRecord(record));
   });
   return { step, path };

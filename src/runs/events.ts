@@ -19,6 +19,8 @@ export type StageEvent =
 export interface StageContext {
   onEvent(event: StageEvent): void;
   signal?: AbortSignal;
+  /** Repeats the step after the checkpoint to see what goes wrong in it, in place of going on; see `replayStep`. */
+  replay?: boolean;
 }
 
 /** Thrown by a stage that was asked to stop, after it left a checkpoint of `step` in `runFolder` to resume from. */

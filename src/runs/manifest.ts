@@ -14,6 +14,16 @@ const timestamp = z.iso.datetime();
 
 const FORMAT_VERSION = 1;
 
+const interventionSchema = z.object({
+  step: z.int().nullable(),
+  at: timestamp,
+  code: z.string(),
+  message: z.string(),
+});
+
+/** Something that was done, or should be looked at, in a run that did not go as configured. */
+export type Intervention = z.infer<typeof interventionSchema>;
+
 const manifestSchema = z.object({
   formatVersion: z.literal(FORMAT_VERSION),
   stage: z.string(),
@@ -27,6 +37,8 @@ const manifestSchema = z.object({
   fingerprints: z.record(z.string(), z.string()),
   startedAt: timestamp,
   resumedAt: z.array(timestamp),
+  /** Where training did not go as configured, by rising step; null for what belongs to no step. */
+  interventions: z.array(interventionSchema).default([]),
   /** Null until the stage is complete. */
   finishedAt: timestamp.nullable(),
 });

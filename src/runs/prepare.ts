@@ -97,6 +97,8 @@ async function decide(request: RunRequest, earlier: Manifest | undefined): Promi
   const manifest = {
     ...newManifest(request, earlier.startedAt),
     resumedAt: [...earlier.resumedAt, now],
+    // Steps after the checkpoint are taken again, and what went wrong in them goes wrong again.
+    interventions: earlier.interventions.filter(({ step }) => step === null || step <= (checkpoint?.step ?? -1)),
   };
   const from = checkpoint === undefined ? undefined : { step: checkpoint.step, path: checkpoint.path };
   return { manifest, resumed: true, checkpoint: from, skipped, warnings };
@@ -131,6 +133,7 @@ function newManifest(request: RunRequest, startedAt: string): Manifest {
     fingerprints,
     startedAt,
     resumedAt: [],
+    interventions: [],
     finishedAt: null,
   };
 }

@@ -7,7 +7,7 @@ import type { StageContext, StageEvent } from './events.js';
 import { writeFault } from './file-faults.js';
 import { JsonLines } from './json-lines.js';
 import type { FolderLock } from './lock.js';
-import { type Manifest, writeManifest } from './manifest.js';
+import { type Intervention, type Manifest, writeManifest } from './manifest.js';
 import { encodeMetrics, type MetricRow } from './metrics.js';
 import { prepareFolder, type RunRequest } from './prepare.js';
 import { EventWriter } from './tensorboard/writer.js';
@@ -125,6 +125,13 @@ export class RunFolder {
       this.#events.text(`samples/${event.label}`, event.step, `${event.prompt}\n\n---\n\n${event.completion}${reward}`);
     }
     this.#listener(event);
+  }
+
+  /** Records in the manifest what was done about something that went wrong, and tells it as a warning. */
+  async intervene({ step, code, message }: Omit<Intervention, 'at'>): Promise<void> {
+    this.#manifest.interventions.push({ step, at: new Date().toISOString(), code, message });
+    await writeManifest(this.path, this.#manifest);
+    this.emit({ type: 'warning', code, message });
   }
 
   /** Where the checkpoint of a step stands or will stand. */

@@ -139,7 +139,8 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
         totalSteps,
         stepsPerEpoch,
         schedule: scheduleOf(section, totalSteps),
-        optimizer: learner.optimizer,
+        learner,
+        replay: context.replay,
         step: async (step, rate) => {
           const within = step % stepsPerRollout;
           let generated: Metrics = {};
@@ -174,6 +175,16 @@ export async function grpo(config: GrpoConfig, context: StageContext): Promise<s
           const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
           alarms.step(metrics);
           return { ...generated, ...metrics, ...bonus };
+        },
+        rows: (step) => {
+          const number = Math.floor(step / stepsPerRollout);
+          const start = ((step % stepsPerRollout) % batches) * section.batchSize;
+          const mix = stream(config.seed, 'mix', number).shuffle(section.completionsPerRollout);
+          const chosen = order.at(number);
+          const groups = Array.from(mix.subarray(start, start + section.batchSize), (at) =>
+            Math.floor(at / section.numGenerations),
+          );
+          return [...new Set(groups.map((group) => prompts[chosen[group]!]!.place))];
         },
         totals: () => ({ num_tokens: buffer.tokensSeen }),
         carried: {
@@ -252,21 +263,25 @@ const newAdapter = ({ lora }: GrpoConfig, base: string): AdapterConfig => ({
   baseModelNameOrPath: base,
 });
 
+/** A prompt and where its row stands, as `file:line`. */
+type PlacedPrompt = RolloutPrompt & { readonly place: string };
+
 /** Every row's prompts; one that is too long for the settings or the model is refused by name. */
-function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): RolloutPrompt[] {
+function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): PlacedPrompt[] {
   const tokenizer = requireTokenizer(policy);
   const { maxPromptLength, maxCompletionLength: room } = config.grpo;
   const prompts = rows.flatMap((row) =>
     promptsOf(row, config.data.templates).map(({ template, prompt }) => {
       const { fields } = row;
+      const place = placeOf(row);
       const bytes = Buffer.byteLength(prompt);
       // A token holds at least one byte, so most prompts need no count.
       if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings)
-        return { template, prompt, fields };
+        return { template, prompt, fields, place };
       const ids = tokenizer.encode(prompt);
       if (ids.length > maxPromptLength) throw promptTooLong(row, ids.length, maxPromptLength);
-      checkSequence(ids, policy.config, { room, where: placeOf(row) });
-      return { template, prompt, fields };
+      checkSequence(ids, policy.config, { room, where: place });
+      return { template, prompt, fields, place };
     }),
   );
   return prompts.map((prompt, index) => ({ ...prompt, index }));

@@ -3,7 +3,7 @@ import { fingerprint } from '../checkpoints/fingerprint.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { PretrainConfig } from '../config/stages.js';
-import { completionOf, headlineOf, type Row } from '../data/row.js';
+import { completionOf, headlineOf, placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
@@ -90,8 +90,8 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
     });
     const evaluation = await runtime.compile(objective.graph(false).graph);
 
-    const samples = texts.map((text) => objective.encode(text));
-    const heldOut = documents(rows.validation).map((text) => objective.encode(text));
+    const samples = texts.map(({ text }) => objective.encode(text));
+    const heldOut = documents(rows.validation).map(({ text }) => objective.encode(text));
     const order = new EpochOrder(samples.length, section.batchSize, config.seed, {
       lengths: samples.map(({ inputIds }) => inputIds.length),
     });
@@ -106,7 +106,8 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
       totalSteps,
       stepsPerEpoch: order.stepsPerEpoch,
       schedule: scheduleOf(section, totalSteps),
-      optimizer: learner.optimizer,
+      learner,
+      replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
         const batch = objective.collate(order.at(step).map((i) => samples[i]!));
@@ -114,6 +115,7 @@ export async function pretrain(config: PretrainConfig, context: StageContext): P
         const { reports, gradNorm } = await learner.step([{ ...feeds, ...objective.seed(step) }], rate);
         return { loss: Number(reports[0]!['loss']!.data[0]), grad_norm: gradNorm };
       },
+      rows: (step) => order.at(step).map((i) => texts[i]!.place),
       evaluate: async () => {
         let [loss, correct, tokens] = [0, 0, 0];
         for (let i = 0; i < heldOut.length && i < EVAL_BATCHES * section.batchSize; i += section.batchSize) {
@@ -177,18 +179,28 @@ function requireObjective(objective: 'causal' | 'masked', { kind, architecture }
   });
 }
 
+/** A text to learn, and where the first row that holds it stands. */
+interface Document {
+  readonly text: string;
+  readonly place: string;
+}
+
 /** Headline and text of each row as one document, each document once. */
-function documents(rows: readonly Row[]): string[] {
-  return [
-    ...new Set(rows.map((row) => [headlineOf(row), completionOf(row)].filter((part) => part !== undefined).join('\n'))),
-  ];
+function documents(rows: readonly Row[]): Document[] {
+  const places = new Map<string, string>();
+  for (const row of rows) {
+    const text = [headlineOf(row), completionOf(row)].filter((part) => part !== undefined).join('\n');
+    if (!places.has(text)) places.set(text, placeOf(row));
+  }
+  return Array.from(places, ([text, place]) => ({ text, place }));
 }
 
 async function makeTokenizer(
   run: RunFolder,
   section: PretrainConfig['pretrain'],
-  texts: readonly string[],
+  documents: readonly Document[],
 ): Promise<string> {
+  const texts = documents.map(({ text }) => text);
   const files =
     section.objective === 'causal'
       ? trainByteLevelBpe(texts, {

@@ -2,7 +2,7 @@ import { fingerprint } from '../checkpoints/fingerprint.js';
 import { openModelFolder } from '../checkpoints/model-folder.js';
 import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { RmConfig } from '../config/stages.js';
-import type { Row } from '../data/row.js';
+import { placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
 import { compareWithBaselines } from '../evaluation/reward-model/rivals.js';
 import { evalMetrics, judge, metricsOf, probabilitiesOf } from '../evaluation/reward-model/judge.js';
@@ -83,7 +83,7 @@ export async function rm(config: RmConfig, context: StageContext): Promise<strin
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     run.emit({ type: 'start', stage: 'rm', totalSteps, out: run.path });
 
-    await trainLoop({
+    const bestStep = await trainLoop({
       ...section,
       run,
       stage: 'rm',
@@ -92,7 +92,8 @@ export async function rm(config: RmConfig, context: StageContext): Promise<strin
       stepsPerEpoch: order.stepsPerEpoch,
       evaluateEveryEpoch: true,
       schedule: scheduleOf(section, totalSteps),
-      optimizer: learner.optimizer,
+      learner,
+      replay: context.replay,
       best: { metric: 'eval_roc_auc', direction: 'higher' },
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => texts[i]!);
@@ -110,6 +111,7 @@ export async function rm(config: RmConfig, context: StageContext): Promise<strin
         const parts = Object.entries(scalars).map(([name, { data }]): [string, number] => [name, Number(data[0])]);
         return { ...Object.fromEntries(parts), accuracy: accuracyOf(logits!, labels), grad_norm: gradNorm };
       },
+      rows: (step) => order.at(step).map((i) => placeOf(rows.train[texts[i]!.row]!)),
       evaluate: async () => (heldOut.length === 0 ? {} : evalMetrics(metricsOf(heldOut, await judgeTexts(heldOut)))),
     });
 
@@ -139,7 +141,7 @@ export async function rm(config: RmConfig, context: StageContext): Promise<strin
         : { baselines: [], added: null };
     const evaluation = rewardModelEvaluation.parse({
       formatVersion: 1,
-      step: learner.optimizer.step,
+      step: bestStep,
       validation: heldOut.length === 0 ? null : judge(heldOut, probabilities),
       ...rivals,
       test: tests.length === 0 ? null : judge(tests, await judgeTexts(tests)),

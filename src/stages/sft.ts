@@ -87,7 +87,8 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
       totalSteps,
       stepsPerEpoch: order.stepsPerEpoch,
       schedule: scheduleOf(section, totalSteps),
-      optimizer: learner.optimizer,
+      learner,
+      replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
         const batches = chunks(order.at(step), section.batchSize).map((ids) => samples.batch(ids));
@@ -96,6 +97,7 @@ export async function sft(config: SftConfig, context: StageContext): Promise<str
         tokensSeen += tokens;
         return metrics;
       },
+      rows: (step) => order.at(step).map((i) => samples.place(i)),
       totals: () => ({ num_tokens: tokensSeen }),
       carried: {
         save: () => tokensSeen,
@@ -208,6 +210,11 @@ class SampleSet {
   /** In characters, which cost no tokenising. */
   get lengths(): number[] {
     return this.#samples.map(({ row, prompt }) => prompt.length + completionOf(row).length);
+  }
+
+  /** Where the row of a sample stands. */
+  place(index: number): string {
+    return placeOf(this.#samples[index]!.row);
   }
 
   batch(indices: readonly number[]): SampleBatch {

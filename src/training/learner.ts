@@ -4,11 +4,12 @@ import type { Tensor } from '../graph/tensor.js';
 import type { AdamWSettings } from '../optim/adamw.js';
 import { Optimizer } from '../optim/optimizer.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
+import { firstNonFinite } from './probe.js';
 
 export type Feeds = Readonly<Record<string, Tensor | DeviceTensor>>;
 
 export interface LearnerSetup {
-  /** A training graph whose outputs are what to report; gradients are added here. */
+  /** A training graph whose outputs are what to report, `loss` among them; gradients are added here. */
   readonly graph: Graph;
   readonly loss: Value;
   /** Parameters that learn, by name. */
@@ -26,9 +27,12 @@ export const isDecayed = (name: string): boolean => !/bias|norm/i.test(name);
 
 /** A training graph together with the optimizer of its parameters. */
 export class Learner {
+  #failed: readonly Feeds[] = [];
+
   private constructor(
     private readonly program: Program,
     readonly optimizer: Optimizer,
+    private readonly probe: (feeds: Feeds) => Promise<string | undefined>,
   ) {}
 
   static async create(runtime: Runtime, setup: LearnerSetup): Promise<Learner> {
@@ -42,7 +46,8 @@ export class Learner {
       shape: value.shape as readonly number[],
       decay: isDecayed(name),
     }));
-    return new Learner(program, await Optimizer.create(runtime, parameters, initial, adamw));
+    const probe = async (feeds: Feeds): Promise<string | undefined> => firstNonFinite(runtime, graph, bound, feeds);
+    return new Learner(program, await Optimizer.create(runtime, parameters, initial, adamw), probe);
   }
 
   /** The current weights, to feed to other graphs of the same model. */
@@ -57,7 +62,8 @@ export class Learner {
 
   /**
    * One optimizer step from the summed gradients of micro-batches: each batch's loss must be scaled so that their sum is
-   * the step's loss. Returns the reported outputs of each.
+   * the step's loss. Where loss or gradients are not finite the step is skipped: weights, moments and their count stay
+   * as they were. Returns the reported outputs of each batch.
    */
   async step(
     batches: readonly Feeds[],
@@ -70,7 +76,23 @@ export class Learner {
       reports.push(await this.program.run({ ...batch, ...this.weights }, into));
       await this.optimizer.gathered(i);
     }
-    return { reports, ...(await this.optimizer.update(learningRate)) };
+    const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
+    const gradNorm = await this.optimizer.gradNorm();
+    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) await this.optimizer.update(learningRate, gradNorm);
+    else this.#failed = batches;
+    return { reports, gradNorm };
+  }
+
+  /**
+   * Where in the graph a number of the last skipped step first was not finite; undefined where every one is. The learner
+   * takes no step afterwards.
+   */
+  async diagnose(): Promise<string | undefined> {
+    for (const [i, batch] of this.#failed.entries()) {
+      const found = await this.probe({ ...batch, ...this.weights });
+      if (found !== undefined) return this.#failed.length === 1 ? found : `micro-batch ${i + 1}: ${found}`;
+    }
+    return undefined;
   }
 
   async dispose(): Promise<void> {

@@ -1,14 +1,17 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readFloats, readHeader } from '../checkpoints/safetensors.js';
 import { sourceOfFloats, writeSafetensors } from '../checkpoints/safetensors-writer.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Optimizer } from '../optim/optimizer.js';
 import { learningRate, type Schedule } from '../optim/schedules.js';
-import { loadCheckpoint } from '../runs/checkpoints.js';
+import { loadCheckpoint, type Checkpoint } from '../runs/checkpoints.js';
 import { Interrupted } from '../runs/events.js';
 import type { RunFolder } from '../runs/run-folder.js';
+import type { Learner } from './learner.js';
+import { Replayed } from './replay.js';
+import { isSpike, median, stabilityMetrics, stabilityState, type StabilitySettings } from './stability.js';
 
 export type Metrics = Record<string, number>;
 
@@ -24,9 +27,14 @@ export interface LoopPlan {
   /** Also looks at held-out data where an epoch ends. */
   readonly evaluateEveryEpoch?: boolean;
   readonly saveSteps: number;
-  readonly optimizer: Optimizer;
+  readonly stability: StabilitySettings;
+  readonly learner: Learner;
+  /** The step after the checkpoint is repeated to see what goes wrong in it, and the loop ends with `Replayed`. */
+  readonly replay?: boolean | undefined;
   /** Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. */
   step(step: number, rate: number): Promise<Metrics>;
+  /** Places of the rows that a step learns from, as `file:line`; asked after the step. */
+  rows(step: number): readonly string[];
   /** Counts since the start of the run, for the log line. */
   totals?(): Metrics;
   /** Looks at held-out data after `step` steps; also before the first. */
@@ -39,65 +47,151 @@ export interface LoopPlan {
   readonly carried?: { save(): unknown; load(state: unknown): void };
 }
 
+/** Steps that were skipped: loss, norm of the gradients, rows. */
+const SKIPPED_FILE = 'skipped.jsonl';
 const optimizerFile = 'optimizer.safetensors';
 const CHECKPOINTS_KEPT = 2;
+/** Rows named in a warning. */
+const ROWS_SHOWN = 8;
 
 const stateSchema = z.strictObject({
   /** Sum and number of each metric since the last log line. */
   window: z.record(z.string(), z.tuple([z.number(), z.int()])),
   best: z.strictObject({ step: z.int(), value: z.number() }).nullable(),
   carried: z.unknown(),
+  stability: stabilityState.prefault({}),
 });
-type LoopState = z.infer<typeof stateSchema>;
+type LoopState = z.output<typeof stateSchema>;
 
 /**
  * Runs a stage's optimizer steps: schedule, logs, evaluation, checkpoints, resumption and interruption. A step is a
- * function of its number and of the state saved here, so a resumed run goes on exactly as it would have.
+ * function of its number and of the state saved here, so a resumed run goes on exactly as it would have. That holds for
+ * steps that go wrong too: their number is used up, so the schedule and the order of the rows go on, and the weights,
+ * moments and the count of updates stay (skipped) or become those of a checkpoint (rolled back).
+ *
+ * @returns the step whose weights are left: the best by held-out data, or the last
  */
-export async function trainLoop(plan: LoopPlan): Promise<void> {
+export async function trainLoop(plan: LoopPlan): Promise<number> {
   const { run, totalSteps } = plan;
-  let state: LoopState = { window: {}, best: null, carried: null };
+  const { optimizer } = plan.learner;
+  let state: LoopState = { window: {}, best: null, carried: null, stability: stabilityState.parse({}) };
   let done = 0;
   if (run.resumeFrom === undefined) {
     state = await evaluateAt(plan, 0, state);
     await plan.after?.(0);
   } else {
     ({ done, state } = await resume(plan, run.resumeFrom.path));
+    if (existsSync(run.file(SKIPPED_FILE))) run.lines(SKIPPED_FILE);
   }
 
   while (done < totalSteps) {
     const rate = learningRate(plan.schedule, done);
+    const before = structuredClone({ ...state, carried: plan.carried?.save() ?? null });
+    const updates = optimizer.step;
     const metrics = await plan.step(done, rate);
     done++;
-    requireFinite(metrics, done, run.path);
+    const updated = optimizer.step > updates;
+    if (plan.replay === true) throw await replayed(plan, done, metrics, updated);
+    if (updated) {
+      state.stability.skippedInARow = 0;
+      await watchForSpikes(plan, done, metrics, state);
+    } else {
+      skip(plan, done, metrics, state);
+      if (state.stability.skippedInARow >= plan.stability.maxSkippedSteps) {
+        await save(plan, done - 1, before);
+        throw diverged(plan, done, metrics);
+      }
+    }
     collect(state, metrics);
     progress(plan, done, metrics);
     if (done % plan.loggingSteps === 0 || done === totalSteps) log(plan, done, rate, state);
-    const before = state.best;
+    const { best } = state;
     if (isEvaluated(plan, done)) state = await evaluateAt(plan, done, state);
     await plan.after?.(done);
     const interrupted = plan.signal?.aborted === true && done < totalSteps;
-    const improved = state.best !== before;
-    if (improved || interrupted || done % plan.saveSteps === 0 || done === totalSteps) await save(plan, done, state);
+    const improved = state.best !== best;
+    const due = improved || done % plan.saveSteps === 0 || done === totalSteps;
+    // Not what an interruption saves: the run would then roll back elsewhere than one that was left alone.
+    if (due) Object.assign(state.stability, { anchor: done, rollbacksInARow: 0 });
+    if (due || interrupted) {
+      await save(plan, done, { ...state, carried: plan.carried?.save() ?? null });
+    }
     if (interrupted) {
       run.close();
       throw new Interrupted(run.path, done);
     }
   }
-  if (state.best !== null) await restoreBest(plan, state.best.step);
+  return restoreBest(plan, done, state.best?.step ?? done);
 }
 
-/** A loss that is no number makes every later weight no number: nothing good can follow. */
-function requireFinite(metrics: Metrics, step: number, where: string): void {
-  const bad = ['loss', 'grad_norm'].find((name) => name in metrics && !Number.isFinite(metrics[name]));
-  if (bad === undefined) return;
-  throw new UserError({
-    code: 'training.diverged',
-    message: `The ${bad} of step ${step} is ${metrics[bad]!}.`,
-    where,
-    fix: 'Lower the learning rate or look at the data of that step; --resume goes on from the last checkpoint.',
+/** What of a step is not finite, in words; undefined where nothing is. */
+const unfit = (metrics: Metrics): string | undefined => {
+  const bad = ['loss', 'grad_norm'].filter((name) => name in metrics && !Number.isFinite(metrics[name]));
+  return bad.length === 0 ? undefined : bad.map((name) => `${name} is ${metrics[name]!}`).join(' and ');
+};
+
+function skip(plan: LoopPlan, step: number, metrics: Metrics, { stability }: LoopState): void {
+  stability.skipped++;
+  stability.skippedInARow++;
+  const rows = plan.rows(step - 1);
+  const { loss = NaN, grad_norm = NaN } = metrics;
+  plan.run.lines(SKIPPED_FILE).append({ step, loss: String(loss), grad_norm: String(grad_norm), rows });
+  const shown = rows.slice(0, ROWS_SHOWN).join(', ');
+  const more = rows.length > ROWS_SHOWN ? ` and ${rows.length - ROWS_SHOWN} more` : '';
+  plan.run.emit({
+    type: 'warning',
+    code: 'training.skipped',
+    message: `Step ${step} is skipped: ${unfit(metrics) ?? 'a number in it is not finite'}. Its rows: ${shown}${more}.`,
   });
 }
+
+function diverged({ run, stability }: LoopPlan, step: number, metrics: Metrics): UserError {
+  return new UserError({
+    code: 'training.diverged',
+    message: `${stability.maxSkippedSteps === 1 ? 'A step' : `${stability.maxSkippedSteps} steps in a row`} had no finite loss and gradient: in step ${step} ${unfit(metrics) ?? 'a number is not finite'}.`,
+    where: run.checkpointPath(step - 1),
+    fix: `The checkpoint there stands just before that step: the same command with --replay repeats it and tells where the number arises. Look at its rows (${SKIPPED_FILE}), lower the learning rate, or go on beyond it with --resume and a higher stability.maxSkippedSteps.`,
+  });
+}
+
+async function replayed(plan: LoopPlan, step: number, metrics: Metrics, updated: boolean): Promise<Replayed> {
+  const problem = updated ? undefined : (unfit(metrics) ?? 'a number in it is not finite');
+  const origin = updated ? undefined : await plan.learner.diagnose();
+  return new Replayed({ step, problem, origin, rows: plan.rows(step - 1), metrics });
+}
+
+/** Remembers the loss; one that jumps is reported and, where asked for, undone together with the steps before it. */
+async function watchForSpikes(plan: LoopPlan, step: number, { loss }: Metrics, state: LoopState): Promise<void> {
+  const { stability } = state;
+  if (loss === undefined) return;
+  const spike = isSpike(loss, stability.recent, plan.stability);
+  const undone = spike && plan.stability.rollback && stability.anchor !== null;
+  if (!undone) stability.recent = [...stability.recent, loss].slice(-plan.stability.spikeWindow);
+  if (!spike) return;
+  stability.spikes++;
+  const what = `The loss of step ${step} jumped to ${loss.toPrecision(4)} from about ${median(stability.recent).toPrecision(4)}.`;
+  if (!undone) {
+    const why = plan.stability.rollback ? ' There is no checkpoint yet to go back to.' : '';
+    await plan.run.intervene({ step, code: 'training.spike', message: what + why });
+    return;
+  }
+  const anchor = stability.anchor!;
+  const { rollbacksInARow, rollbacks } = stability;
+  if (rollbacksInARow >= plan.stability.maxSkippedSteps) throw spiking(plan, anchor, rollbacksInARow);
+  await restore(plan, plan.run.checkpointPath(anchor));
+  Object.assign(stability, { skipped: step - plan.learner.optimizer.step, rollbacks: rollbacks + 1 });
+  stability.rollbacksInARow++;
+  const message = `${what} The weights of step ${anchor} are back, and the batches of steps ${anchor + 1} to ${step} left out.`;
+  await plan.run.intervene({ step, code: 'training.rollback', message });
+}
+
+const spiking = ({ run }: LoopPlan, anchor: number, times: number): UserError =>
+  new UserError({
+    code: 'training.spikes',
+    message: `The loss keeps jumping: ${times} times the weights of step ${anchor} were taken back.`,
+    where: run.checkpointPath(anchor),
+    fix: 'Lower the learning rate or maxGradNorm, or raise stability.spikeThreshold if such losses are right.',
+  });
 
 const isEvaluated = ({ evalSteps, stepsPerEpoch, totalSteps, evaluateEveryEpoch }: LoopPlan, step: number): boolean =>
   step % evalSteps === 0 || step === totalSteps || (evaluateEveryEpoch === true && step % stepsPerEpoch === 0);
@@ -118,7 +212,7 @@ function progress(plan: LoopPlan, done: number, metrics: Metrics): void {
 /** One log line: the mean of each metric over the steps since the last one that had it. */
 function log(plan: LoopPlan, step: number, rate: number, state: LoopState): void {
   const means = Object.fromEntries(Object.entries(state.window).map(([name, [total, count]]) => [name, total / count]));
-  const values = { ...means, learning_rate: rate, ...plan.totals?.() };
+  const values = { ...means, learning_rate: rate, ...plan.totals?.(), ...stabilityMetrics(state.stability) };
   plan.run.emit({ type: 'metrics', step, epoch: step / plan.stepsPerEpoch, values });
   state.window = {};
 }
@@ -135,12 +229,13 @@ async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promi
 }
 
 async function save(plan: LoopPlan, step: number, state: LoopState): Promise<void> {
-  const tensors = await plan.optimizer.readState();
+  const tensors = await plan.learner.optimizer.readState();
   await plan.run.saveCheckpoint(
     {
       step,
-      state: { ...state, carried: plan.carried?.save() ?? null },
+      state,
       schema: stateSchema,
+      anchor: state.stability.anchor,
       write: async (folder) => {
         const sources = Array.from(tensors, ([name, tensor]) => sourceOfFloats(name, tensor));
         await writeSafetensors(join(folder, optimizerFile), sources);
@@ -154,20 +249,23 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
 }
 
 async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
-  const state = await restore(plan, path);
+  const { step, state } = await restore(plan, path);
   plan.carried?.load(state.carried);
-  return { done: plan.optimizer.step, state };
+  return { done: step, state };
 }
 
-/** Goes back to the weights that were best on held-out data. */
-async function restoreBest(plan: LoopPlan, step: number): Promise<void> {
-  if (step !== plan.optimizer.step) await restore(plan, plan.run.checkpointPath(step));
+/** Goes back to the weights that were best on held-out data; returns their step. */
+async function restoreBest(plan: LoopPlan, done: number, best: number): Promise<number> {
+  if (best !== done) await restore(plan, plan.run.checkpointPath(best));
+  return best;
 }
 
-async function restore({ stage, optimizer }: LoopPlan, path: string): Promise<LoopState> {
+/** Takes weights, moments and the count of updates from a checkpoint. */
+async function restore({ learner, stage }: LoopPlan, path: string): Promise<Checkpoint<LoopState>> {
   const checkpoint = await loadCheckpoint(path, { stage, schema: stateSchema });
-  await optimizer.restore(checkpoint.step, await readAll(checkpoint.file(optimizerFile)), path);
-  return checkpoint.state;
+  const updates = checkpoint.step - checkpoint.state.stability.skipped;
+  await learner.optimizer.restore(updates, await readAll(checkpoint.file(optimizerFile)), path);
+  return checkpoint;
 }
 
 async function readAll(file: string): Promise<Map<string, Tensor<'float32'>>> {
