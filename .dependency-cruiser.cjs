@@ -14,12 +14,14 @@ const may = {
   optim: ['graph', 'ops', 'runtime'],
   nn: ['graph', 'ops'],
   models: ['nn', 'graph', 'ops'],
-  data: [],
+  transfer: [],
+  data: ['transfer'],
   text: ['data'],
   checkpoints: ['models', 'runtime', 'graph', 'nn'],
   generation: ['models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
   rewards: ['generation', 'models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
   runs: ['data'],
+  hub: ['transfer', 'runs'],
   evaluation: ['runs', 'data', 'text', 'rewards'],
 };
 

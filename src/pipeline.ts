@@ -5,6 +5,7 @@ import type { RunConfig } from './config/stages.js';
 import { UserError } from './errors.js';
 import { writeRunReport } from './evaluation/run-report.js';
 import { openPolicy } from './generation/policy.js';
+import { localModel } from './hub/local-model.js';
 import type { StageContext } from './runs/events.js';
 import { errnoOf, writeFault } from './runs/file-faults.js';
 import { lockFolder } from './runs/lock.js';
@@ -22,8 +23,13 @@ import { loadRows } from './training/rows.js';
  *
  * @returns the folder that holds `sft/`, `rm/`, `grpo/`, `evaluation/` and the report
  */
-export async function runPipeline(config: RunConfig, context: StageContext): Promise<string> {
-  await refuseForeign(config.out);
+export async function runPipeline(asked: RunConfig, context: StageContext): Promise<string> {
+  await refuseForeign(asked.out);
+  const models = {
+    policy: await localModel(asked.models.policy, context),
+    reward: await localModel(asked.models.reward, context),
+  };
+  const config = { ...asked, models };
   if (!(await isFinished(path.join(config.out, 'sft')))) await checkInputs(config);
   const lock = lockFolder(config.out);
   try {

@@ -57,11 +57,7 @@ describe('EOS ids', () => {
 });
 
 describe('a folder that is no model is refused by name', () => {
-  it('a hub id, a missing folder, a file', async () => {
-    expect(await refusal(openModelFolder('Qwen/Qwen3-0.6B'))).toMatchObject({
-      code: 'model.hub-id',
-      fix: expect.stringMatching(/folder.*later version/) as string,
-    });
+  it('a missing folder, a file', async () => {
     expect(await refusal(openModelFolder(join(dir, 'absent')))).toMatchObject({ code: 'model.no-folder' });
     await json('file', {});
     expect(await refusal(openModelFolder(join(dir, 'file')))).toMatchObject({

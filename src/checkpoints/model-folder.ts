@@ -93,14 +93,6 @@ const eosIdsOf = (json: unknown, where: string): readonly number[] =>
 
 async function listModelFolder(dir: string): Promise<ReadonlySet<string>> {
   const stats = await stat(dir).catch(() => undefined);
-  if (stats === undefined && /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(dir)) {
-    throw new UserError({
-      code: 'model.hub-id',
-      message: `There is no folder ${dir}. If this is a model id of the Hugging Face hub: this version does not download models.`,
-      where: dir,
-      fix: 'Download the model yourself and give its folder; downloading comes with a later version.',
-    });
-  }
   if (stats?.isDirectory() !== true) {
     throw new UserError({
       code: 'model.no-folder',

@@ -4,6 +4,8 @@ import type { z } from 'zod';
 export interface KeyNotes {
   /** The value is a file or folder: relative to the working directory, or to the YAML file that says it. */
   readonly path?: true;
+  /** The path is a model's folder, and the name of a model on a hub may stand for it. */
+  readonly model?: true;
   /** Command-line flag in commander's notation, for example `--seed <n>`. */
   readonly flag?: string;
   /** Dotted key of the recipe that stands in when this one is not given. */
@@ -13,7 +15,13 @@ export interface KeyNotes {
 }
 
 /** Metadata names in the schema: JSON Schema's extension style, so that they pass through its generator. */
-export const NOTE = { path: 'x-path', flag: 'x-flag', from: 'x-from', defaultText: 'x-default' } as const;
+export const NOTE = {
+  path: 'x-path',
+  model: 'x-model',
+  flag: 'x-flag',
+  from: 'x-from',
+  defaultText: 'x-default',
+} as const;
 
 /**
  * One key of the configuration: its schema with a sentence of help and notes.

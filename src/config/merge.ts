@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { parseModelId } from './model-id.js';
 import type { Setting } from './settings.js';
 import { dottedKeys, type KeyNode, type Section } from './tree.js';
 
@@ -55,8 +57,9 @@ export function nest(winners: Winners): Record<string, unknown> {
 
 function absolute(setting: Setting, node: KeyNode | undefined): unknown {
   const { value, base } = setting;
-  const isPath = node?.kind === 'leaf' && node.isPath;
-  return isPath && typeof value === 'string' && value !== '' ? resolve(base, value) : value;
+  if (node?.kind !== 'leaf' || !node.isPath || typeof value !== 'string' || value === '') return value;
+  const path = resolve(base, value);
+  return node.isModel && parseModelId(value) !== undefined && !existsSync(path) ? value : path;
 }
 
 function joinEntry(setting: Setting, entry: string, before: Setting | undefined, node: KeyNode | undefined): Setting {

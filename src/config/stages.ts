@@ -9,6 +9,7 @@ import { pretrainSection } from './pretrain.js';
 import { rmSection } from './rm.js';
 import { sftSection } from './sft.js';
 
+/** A model's or adapter's folder, or its name on a hub. */
 const folder = () => z.string().min(1);
 const section = <T extends z.ZodType>(schema: T, help: string) => key(schema, help);
 
@@ -23,13 +24,14 @@ const evaluate = section(evaluateSection.prefault({}), 'Measuring on unseen prom
 
 const models = section(
   z.strictObject({
-    policy: key(folder(), 'Folder of the language model that learns to write.', { path: true }),
-    reward: key(folder(), 'Folder of the encoder that becomes the reward model.', { path: true }),
+    policy: key(folder(), 'Folder of the language model that learns to write.', { path: true, model: true }),
+    reward: key(folder(), 'Folder of the encoder that becomes the reward model.', { path: true, model: true }),
   }),
   'The models that a recipe starts from.',
 );
 const policy = key(folder(), 'Folder of the language model.', {
   path: true,
+  model: true,
   flag: '--model <dir>',
   from: 'models.policy',
 });
@@ -40,15 +42,17 @@ const quantization = key(
 );
 const encoder = key(folder(), 'Folder of the encoder to start from.', {
   path: true,
+  model: true,
   flag: '--model <dir>',
   from: 'models.reward',
 });
-const classifier = key(folder(), 'Folder of the reward model.', { path: true, flag: '--model <dir>' });
-const adapter = (help: string) => key(folder().optional(), help, { path: true, flag: '--adapter <dir>' });
-const reward = key(folder(), 'Folder of the reward model.', { path: true, flag: '--rm <dir>' });
-const judge = key(folder().optional(), 'Folder of the reward model.', { path: true, flag: '--rm <dir>' });
+const classifier = key(folder(), 'Folder of the reward model.', { path: true, model: true, flag: '--model <dir>' });
+const adapter = (help: string) => key(folder().optional(), help, { path: true, model: true, flag: '--adapter <dir>' });
+const reward = key(folder(), 'Folder of the reward model.', { path: true, model: true, flag: '--rm <dir>' });
+const judge = key(folder().optional(), 'Folder of the reward model.', { path: true, model: true, flag: '--rm <dir>' });
 const chooser = key(folder().optional(), 'Folder of the reward model that chooses the best text.', {
   path: true,
+  model: true,
   flag: '--rm <dir>',
 });
 
@@ -77,7 +81,11 @@ export const stageSchemas = {
   pretrain: z
     .strictObject({
       ...runKeys('pretrain'),
-      model: key(folder().optional(), 'Folder of a base model to go on from.', { path: true, flag: '--model <dir>' }),
+      model: key(folder().optional(), 'Folder of a base model to go on from.', {
+        path: true,
+        model: true,
+        flag: '--model <dir>',
+      }),
       data,
       pretrain,
     })

@@ -12,6 +12,8 @@ export interface Leaf {
   /** The default as people write it; absent where there is none. */
   readonly defaultText: string | undefined;
   readonly isPath: boolean;
+  /** A path that may also be the name of a model on a hub. */
+  readonly isModel: boolean;
   /** Commander's notation of the command-line flag, where the key has its own. */
   readonly flag: string | undefined;
   /** Dotted key of the recipe that stands in when this one is not given. */
@@ -94,6 +96,7 @@ function leafOf(schema: JsonSchema): Leaf {
     defaultText:
       textNote(schema, 'defaultText') ?? (schema.default === undefined ? undefined : showValue(schema.default)),
     isPath: schema[NOTE.path] === true,
+    isModel: schema[NOTE.model] === true,
     flag: textNote(schema, 'flag'),
     from: textNote(schema, 'from'),
   };
@@ -132,6 +135,7 @@ function expectationOf(schema: JsonSchema): string {
     case 'number':
       return `a number${boundsOf(schema)}`;
     default:
+      if (schema[NOTE.model] === true) return 'a path, or the name of a model on a hub';
       return schema[NOTE.path] === true ? 'a path' : 'a text';
   }
 }

@@ -1,5 +1,5 @@
 /** A file to fetch, with what it must turn out to be. */
-export interface RemoteFile {
+export interface PublishedFile {
   /** What it is called in the data folder. */
   readonly name: string;
   /** Its path below the base address, as in its repository. */
@@ -13,7 +13,7 @@ export interface RemoteFile {
 export const PUBLISHED_BASE_URL = 'https://raw.githubusercontent.com/LLu-r/Humor-Generation-2026.22-grpo/main/';
 
 /** The published training sets: 11,536 jokes, and the same jokes with 4,884 texts that are none. */
-export const PUBLISHED_FILES: readonly RemoteFile[] = [
+export const PUBLISHED_FILES: readonly PublishedFile[] = [
   {
     name: 'sft_train.csv',
     path: 'pre_data/zh_humor_with_prompts.csv',

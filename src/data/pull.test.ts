@@ -5,12 +5,13 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { diskError, type PullProgress } from './download.js';
-import { PUBLISHED_BASE_URL, PUBLISHED_FILES, type RemoteFile } from './published.js';
+import { diskError, type TransferProgress } from '../transfer/download.js';
+import { sendFile } from '../../tests/support/hub-server.js';
+import { PUBLISHED_BASE_URL, PUBLISHED_FILES, type PublishedFile } from './published.js';
 import { pullData, type PullOptions } from './pull.js';
 
 const CONTENT = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7 + (i >> 8)) % 251));
-const FILE: RemoteFile = {
+const FILE: PublishedFile = {
   name: 'sft_train.csv',
   path: 'pre data/sft.csv',
   sha256: createHash('sha256').update(CONTENT).digest('hex'),
@@ -46,18 +47,12 @@ async function serve(listener: RequestListener): Promise<{ baseUrl: string; rang
   return { baseUrl: `http://127.0.0.1:${(started.address() as AddressInfo).port}/main`, ranges };
 }
 
-/** Answers like a server for static files; `upTo` cuts the connection at that byte of the file. */
-function sendFile(content: Buffer, upTo = content.length): RequestListener {
-  return (request, response) => {
-    const start = Number(/^bytes=(\d+)-$/u.exec(request.headers.range ?? '')?.[1] ?? 0);
-    response.writeHead(start > 0 ? 206 : 200, {
-      'content-length': content.length - start,
-      ...(start > 0 && { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` }),
-    });
-    if (upTo >= content.length) response.end(content.subarray(start));
-    else response.write(content.subarray(start, upTo), () => request.socket.end());
+/** A listener that serves one file; `upTo` cuts the connection at that byte of it. */
+const serving =
+  (content: Buffer, upTo?: number): RequestListener =>
+  (request, response) => {
+    sendFile(request, response, content, upTo);
   };
-}
 
 /** Vitest's own comparison takes long over so many bytes. */
 async function expectContent(path: string, content: Buffer): Promise<void> {
@@ -72,11 +67,11 @@ describe('pullData', () => {
     const urls: (string | undefined)[] = [];
     const { baseUrl, ranges } = await serve((request, response) => {
       urls.push(request.url);
-      sendFile(CONTENT)(request, response);
+      serving(CONTENT)(request, response);
     });
-    const progress: PullProgress[] = [];
+    const progress: TransferProgress[] = [];
     const path = join(dir, 'new', FILE.name);
-    const options = { dir: join(dir, 'new'), onProgress: (p: PullProgress) => void progress.push(p) };
+    const options = { dir: join(dir, 'new'), onProgress: (p: TransferProgress) => void progress.push(p) };
     expect(await pull(baseUrl, options)).toEqual([{ name: FILE.name, path, status: 'downloaded' }]);
     await expectContent(path, CONTENT);
     expect(await readdir(options.dir)).toEqual([FILE.name]);
@@ -93,7 +88,7 @@ describe('pullData', () => {
     const { baseUrl, ranges } = await serve((request, response) => {
       const [upTo, ...later] = cuts;
       cuts = later;
-      sendFile(CONTENT, upTo)(request, response);
+      serving(CONTENT, upTo)(request, response);
     });
     await pull(baseUrl);
     await expectContent(join(dir, FILE.name), CONTENT);
@@ -102,7 +97,7 @@ describe('pullData', () => {
 
   it('continues what an earlier call left, and starts over with a server that knows no ranges', async () => {
     await writeFile(join(dir, `${FILE.name}.part`), CONTENT.subarray(0, 1000));
-    const first = await serve(sendFile(CONTENT));
+    const first = await serve(serving(CONTENT));
     await pull(first.baseUrl);
     expect(first.ranges).toEqual(['bytes=1000-']);
     await expectContent(join(dir, FILE.name), CONTENT);
@@ -122,7 +117,7 @@ describe('pullData', () => {
     ['is whole and right', CONTENT],
   ])('gets the file when the part that is there %s', async (_, part) => {
     await writeFile(join(dir, `${FILE.name}.part`), part);
-    const { baseUrl } = await serve(sendFile(CONTENT));
+    const { baseUrl } = await serve(serving(CONTENT));
     await pull(baseUrl);
     await expectContent(join(dir, FILE.name), CONTENT);
     expect(await readdir(dir)).toEqual([FILE.name]);
@@ -131,7 +126,7 @@ describe('pullData', () => {
   it('starts over when the server refuses the range', async () => {
     await writeFile(join(dir, `${FILE.name}.part`), CONTENT.subarray(0, 1000));
     const { baseUrl, ranges } = await serve((request, response) => {
-      if (request.headers.range === undefined) sendFile(CONTENT)(request, response);
+      if (request.headers.range === undefined) serving(CONTENT)(request, response);
       else response.writeHead(416).end();
     });
     await pull(baseUrl);
@@ -143,8 +138,8 @@ describe('pullData', () => {
     ['fewer bytes', CONTENT.subarray(0, 1000)],
     ['more bytes', Buffer.concat([CONTENT, CONTENT])],
   ])('refuses %s than were published and keeps nothing of them', async (_, content) => {
-    const { baseUrl, ranges } = await serve(sendFile(content));
-    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'data.wrong-checksum', exitCode: 2 });
+    const { baseUrl, ranges } = await serve(serving(content));
+    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'transfer.wrong-checksum', exitCode: 2 });
     expect(ranges).toHaveLength(1);
     expect(await readdir(dir)).toEqual([]);
   });
@@ -152,9 +147,9 @@ describe('pullData', () => {
   it('says at once that the server does not have the file, or refuses it', async () => {
     let status = 404;
     const { baseUrl, ranges } = await serve((_, response) => response.writeHead(status).end('no'));
-    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'data.not-published', exitCode: 2 });
+    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'transfer.not-found', exitCode: 2 });
     status = 403;
-    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'data.refused-by-server', exitCode: 2 });
+    await expect(pull(baseUrl)).rejects.toMatchObject({ code: 'transfer.refused', exitCode: 2 });
     expect(ranges).toHaveLength(2);
   });
 
@@ -162,17 +157,17 @@ describe('pullData', () => {
     let failures = 2;
     const { baseUrl, ranges } = await serve((request, response) => {
       if (failures-- > 0) response.writeHead(503).end();
-      else sendFile(CONTENT)(request, response);
+      else serving(CONTENT)(request, response);
     });
     await pull(baseUrl);
     expect(ranges).toHaveLength(3);
   });
 
   it('gives up with exit code 3 where there is no network', async () => {
-    const { baseUrl } = await serve(sendFile(CONTENT));
+    const { baseUrl } = await serve(serving(CONTENT));
     await stop();
     const error: unknown = await pull(baseUrl, { attempts: 2 }).catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'data.no-network', exitCode: 3 });
+    expect(error).toMatchObject({ code: 'transfer.no-network', exitCode: 3 });
     expect((error as Error).message).toMatch(/2 times.*ECONNREFUSED/u);
   });
 
@@ -182,7 +177,7 @@ describe('pullData', () => {
       response.write(CONTENT.subarray(0, 1000));
     });
     const error: unknown = await pull(baseUrl, { attempts: 1, idleTimeout: 200 }).catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'data.no-network' });
+    expect(error).toMatchObject({ code: 'transfer.no-network' });
     expect((error as Error).message).toContain('nothing arrived for 0.2 s');
     await expectContent(join(dir, `${FILE.name}.part`), CONTENT.subarray(0, 1000));
   });
@@ -217,11 +212,11 @@ describe('pullData', () => {
     await expect(pull('nowhere')).rejects.toMatchObject({ code: 'data.invalid-url', exitCode: 2 });
     await writeFile(join(dir, 'file'), '');
     await expect(pull('http://127.0.0.1:1', { dir: join(dir, 'file', 'sub') })).rejects.toMatchObject({
-      code: 'data.unwritable-folder',
+      code: 'transfer.unwritable-folder',
       exitCode: 2,
     });
     const full = Object.assign(new Error('write'), { code: 'ENOSPC' });
-    expect(diskError(full, dir)).toMatchObject({ code: 'data.no-space', exitCode: 3, cause: full });
+    expect(diskError(full, dir)).toMatchObject({ code: 'transfer.no-space', exitCode: 3, cause: full });
   });
 
   it('knows the published files by checksum', () => {

@@ -1,5 +1,6 @@
 import { placeOfInput, type ClassifyInput, type ClassifyOutput } from '../config/records.js';
 import type { ClassifyConfig } from '../config/stages.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { humorousProbability, RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
 import { Runtime } from '../runtime/runtime.js';
@@ -18,10 +19,11 @@ const SORTED_TOGETHER = 256;
  * @throws UserError for a model or input that is wrong
  */
 export async function* classify(
-  config: ClassifyConfig,
+  given: ClassifyConfig,
   inputs: readonly ClassifyInput[],
   context: StageContext,
 ): AsyncGenerator<ClassifyOutput> {
+  const config = await withLocalModels(given, context);
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const model = await RewardModel.open(runtime, config.model);

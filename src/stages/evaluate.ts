@@ -7,6 +7,7 @@ import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { RewardModel } from '../rewards/reward-model.js';
 import { writeFileAtomic } from '../runs/atomic.js';
@@ -23,11 +24,11 @@ export interface Candidate {
 }
 
 /** One model on unseen prompts; `duanzi evaluate`. */
-export const evaluate = (config: EvaluateConfig, context: StageContext): Promise<string> => {
-  const { model, adapter, ...rest } = config;
+export async function evaluate(config: EvaluateConfig, context: StageContext): Promise<string> {
+  const { model, adapter, ...rest } = await withLocalModels(config, context);
   const candidate = { name: 'model', model, ...(adapter === undefined ? {} : { adapter }) };
   return evaluateModels({ ...rest, candidates: [candidate] }, context);
-};
+}
 
 type EvaluationConfig = Omit<EvaluateConfig, 'model' | 'adapter'> & { readonly candidates: readonly Candidate[] };
 

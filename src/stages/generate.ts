@@ -6,6 +6,7 @@ import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder, type Completion } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
@@ -21,10 +22,11 @@ import { Runtime } from '../runtime/runtime.js';
  * @throws UserError for a model, adapter or input that is wrong, among them a prompt that leaves too little room
  */
 export async function* generate(
-  config: GenerateConfig,
+  given: GenerateConfig,
   inputs: readonly GenerateInput[],
   context: StageContext,
 ): AsyncGenerator<GenerateOutput> {
+  const config = await withLocalModels(given, context);
   const section = config.generate;
   const policy = await openPolicy(config.model, config.adapter);
   const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));

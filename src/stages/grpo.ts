@@ -13,6 +13,7 @@ import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -60,7 +61,8 @@ const HUMAN_TEXTS = 256;
  *
  * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise.
  */
-export async function grpo(config: GrpoConfig, context: StageContext): Promise<string> {
+export async function grpo(given: GrpoConfig, context: StageContext): Promise<string> {
+  const config = await withLocalModels(given, context);
   const section = config.grpo;
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
   const fingerprints = {

@@ -6,6 +6,7 @@ import type { PretrainConfig } from '../config/stages.js';
 import { completionOf, headlineOf, placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
+import { withLocalModels } from '../hub/local-models.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import type { CausalConfig } from '../models/config/causal.js';
@@ -48,7 +49,8 @@ const EVAL_BATCHES = 25;
  *
  * Leaves `model/` in Hugging Face layout with its tokenizer: the weights with the lowest validation loss.
  */
-export async function pretrain(config: PretrainConfig, context: StageContext): Promise<string> {
+export async function pretrain(asked: PretrainConfig, context: StageContext): Promise<string> {
+  const config = await withLocalModels(asked, context);
   const section = config.pretrain;
   const rows = await loadRows(
     config.data,

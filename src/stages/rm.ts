@@ -8,6 +8,7 @@ import { compareWithBaselines } from '../evaluation/reward-model/rivals.js';
 import { evalMetrics, judge, metricsOf, probabilitiesOf } from '../evaluation/reward-model/judge.js';
 import { EVALUATION_FILE, rewardModelEvaluation } from '../evaluation/reward-model/schema.js';
 import { writeRunReport } from '../evaluation/run-report.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { Classifier } from '../rewards/classifier.js';
 import { textLimit } from '../rewards/reward-model.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
@@ -40,7 +41,8 @@ import { scheduleOf } from '../training/schedule.js';
  *
  * Leaves `model/` in Hugging Face layout and the figures in `evaluation.json`.
  */
-export async function rm(config: RmConfig, context: StageContext): Promise<string> {
+export async function rm(given: RmConfig, context: StageContext): Promise<string> {
+  const config = await withLocalModels(given, context);
   const section = config.rm;
   const rows = await loadRows(config.data, ['rm_train'], 'required', { testFile: section.testFile });
   requireBothLabels(rows.train, config.data.dir ?? config.data.file);

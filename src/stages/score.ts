@@ -4,6 +4,7 @@ import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
 import { Scorer, type Scored } from '../generation/scorer.js';
+import { withLocalModels } from '../hub/local-models.js';
 import type { StageContext } from '../runs/events.js';
 import { Runtime } from '../runtime/runtime.js';
 import { tokenizePair } from '../text/encode-pair.js';
@@ -22,10 +23,11 @@ const SEQUENCES_AT_ONCE = 16;
  * @throws UserError for a model, adapter or input that is wrong
  */
 export async function* score(
-  config: ScoreConfig,
+  given: ScoreConfig,
   inputs: readonly ScoreInput[],
   context: StageContext,
 ): AsyncGenerator<ScoreOutput> {
+  const config = await withLocalModels(given, context);
   const policy = await openPolicy(config.model, config.adapter);
   const sequences = inputs.map((input, i) => readSequence(input, policy, placeOfInput(input, i)));
   const runtime = new Runtime({ device: config.device, threads: config.threads });

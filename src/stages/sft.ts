@@ -10,6 +10,7 @@ import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import type { Tensor } from '../graph/tensor.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -35,7 +36,8 @@ import { scheduleOf } from '../training/schedule.js';
  *
  * Leaves `adapter/` in PEFT's layout: the weights with the lowest validation loss.
  */
-export async function sft(config: SftConfig, context: StageContext): Promise<string> {
+export async function sft(given: SftConfig, context: StageContext): Promise<string> {
+  const config = await withLocalModels(given, context);
   const section = config.sft;
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
   const { quantization } = config;
