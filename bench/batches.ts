@@ -9,7 +9,7 @@ import { collate, type Sample, type SampleBatch } from '../src/text/collate.js';
 import { encodePair } from '../src/text/encode-pair.js';
 import { loadTokenizer } from '../src/text/load-tokenizer.js';
 import { labelledTexts } from '../src/training/labelled-texts.js';
-import type { DebertaV2Config } from '../src/models/config/deberta-v2.js';
+import type { ModelConfig } from '../src/models/config/model-config.js';
 import type { Setup } from './work.js';
 
 /** Rows of a file that are taken, in a fixed random order. */
@@ -62,7 +62,7 @@ export async function sftBatches(
 /** Texts with labels for a reward model. */
 export async function rmBatches(
   { csv, quick, rm }: Setup,
-  config: DebertaV2Config,
+  config: ModelConfig,
   section: { readonly batchSize: number; readonly maxLength: number },
 ): Promise<Batches<{ sequences: readonly (readonly number[])[]; labels: readonly (0 | 1)[] }>> {
   const { batchSize } = section;

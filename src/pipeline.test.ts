@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contentOf } from '../tests/support/folder-content.js';
 import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../tests/support/mini-humor.js';
+import { writeTinyClassifier } from '../tests/support/tiny-encoder.js';
 import { loadConfig } from './config/load.js';
 import { lockFolder } from './runs/lock.js';
 import { runPipeline } from './pipeline.js';
@@ -19,6 +20,7 @@ beforeAll(async () => {
   await writeMiniData(at('data'), rows);
   await writeMiniPolicy(at('policy'), rows);
   await writeMiniEncoder(at('encoder'), rows, 'masked');
+  await writeTinyClassifier(at('three labels'), { changes: { labels: ['a', 'b', 'c'] } });
   await mkdir(at('jokes'));
   await writeFile(at('jokes/sft_train.csv'), await readFile(at('data/sft_train.csv')));
 });
@@ -61,7 +63,7 @@ describe('the pipeline refuses before its first stage begins', () => {
   it.each([
     ['rows that a later stage lacks', { 'data.dir': at('jokes') }, 'data.missing-file'],
     ['a test file that is not there', { 'rm.testFile': at('none.csv') }, 'data.missing-file'],
-    ['a reward model that can be none', { 'models.reward': at('policy') }, 'model.not-encoder'],
+    ['a reward model of other labels', { 'models.reward': at('three labels') }, 'model.labels'],
     ['a policy that cannot write', { 'models.policy': at('encoder') }, 'model.not-causal'],
   ])('%s', async (_, flags, code) => {
     expect(await failure(at('out'), flags)).toMatchObject({ code, exitCode: 2 });

@@ -6,6 +6,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { parseJsonFields, tokenIds } from '../models/config/fields.js';
 import { parseModelConfig, type ModelConfig } from '../models/config/model-config.js';
 import { explainFileError, readJsonObject } from './files.js';
+import { withStandardNames } from './standard-names.js';
 import { readFloats, readHeader, type TensorInfo } from './safetensors.js';
 
 /** A model in Hugging Face layout, opened: its configs are read, of its weights only where they lie. */
@@ -50,7 +51,7 @@ export async function openModelFolder(
     config,
     generationConfig,
     eosTokenIds: [...eosTokenIds].sort((a, b) => a - b),
-    weights: await openWeights(dir, files),
+    weights: withStandardNames(await openWeights(dir, files)),
   };
 }
 

@@ -1,11 +1,13 @@
 import type { Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
+import { wrap, type Tensor } from '../graph/tensor.js';
 import { causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
 import { multiply, type ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
 import { rotaryAngles } from '../nn/rotary.js';
 import { add, gatherRows, groupQueryAttention, mul, reshape, rotary, silu } from '../ops/build.js';
 import type { CausalConfig } from './config/causal.js';
+import type { PaddedTokens } from './padded-tokens.js';
 
 export interface CausalInputs {
   /** int32 (B, T). */
@@ -22,6 +24,17 @@ export function causalInputs({ graph }: ModelContext, batch: Dim = 'B', length: 
     inputIds: graph.input('input_ids', 'int32', [batch, length]),
     attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
     positionIds: graph.input('position_ids', 'int32', [batch, length]),
+  };
+}
+
+/** Feeds of a causal model for a right-padded batch. */
+export function causalFeeds({ inputIds, attentionMask, batch, length }: PaddedTokens): Record<string, Tensor> {
+  const positions = Int32Array.from(inputIds, (_, at) => at % length);
+  const shape = [batch, length];
+  return {
+    input_ids: wrap('int32', shape, inputIds),
+    attention_mask: wrap('int32', shape, attentionMask),
+    position_ids: wrap('int32', shape, positions),
   };
 }
 

@@ -4,6 +4,16 @@ import type { Tensor } from '../graph/tensor.js';
 import { wrap } from '../graph/tensor.js';
 import { paddingBias, perHead, splitHeads } from '../nn/attention.js';
 import type { ModelContext } from '../nn/context.js';
+import {
+  addEmbedding,
+  firstToken,
+  headDense,
+  maskedHead,
+  positionEmbeddings,
+  postNormBlock,
+  typeEmbeddings,
+  wordEmbeddings,
+} from '../nn/encoder.js';
 import { activations, layerNorm, linear } from '../nn/layers.js';
 import {
   add,
@@ -21,8 +31,9 @@ import {
   zerosOf,
 } from '../ops/build.js';
 import type { DebertaV2Config } from './config/deberta-v2.js';
+import type { PaddedTokens } from './padded-tokens.js';
 
-export interface EncoderInputs {
+export interface DebertaV2Inputs {
   /** int32 (B, T). */
   readonly inputIds: Value;
   /** int32 (B, T), 1 = a real token. */
@@ -31,12 +42,22 @@ export interface EncoderInputs {
   readonly relativeIndex: Value;
 }
 
-/** Declares an encoder's feeds: `input_ids`, `attention_mask`, `relative_index`. */
-export function encoderInputs({ graph }: ModelContext, batch: Dim = 'B', length: Dim = 'T'): EncoderInputs {
+/** Declares the feeds: `input_ids`, `attention_mask`, `relative_index`. */
+export function debertaV2Inputs({ graph }: ModelContext, batch: Dim = 'B', length: Dim = 'T'): DebertaV2Inputs {
   return {
     inputIds: graph.input('input_ids', 'int32', [batch, length]),
     attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
     relativeIndex: graph.input('relative_index', 'int32', [length, length]),
+  };
+}
+
+/** Feeds of a right-padded batch. */
+export function debertaV2Feeds(config: DebertaV2Config, tokens: PaddedTokens): Record<string, Tensor> {
+  const shape = [tokens.batch, tokens.length];
+  return {
+    input_ids: wrap('int32', shape, tokens.inputIds),
+    attention_mask: wrap('int32', shape, tokens.attentionMask),
+    relative_index: relativeIndex(config, tokens.length),
   };
 }
 
@@ -76,7 +97,7 @@ function bucketOf(distance: number, { positionBuckets, maxRelativePositions }: D
 export function debertaV2Hidden(
   context: ModelContext,
   config: DebertaV2Config,
-  inputs: EncoderInputs,
+  inputs: DebertaV2Inputs,
 ): { hidden: Value; states: Value[] } {
   const [batch, length] = [inputs.inputIds.shape[0]!, inputs.inputIds.shape[1]!];
   const present = reshape(cast(inputs.attentionMask, context.dtype), [batch, length, 1]);
@@ -86,7 +107,9 @@ export function debertaV2Hidden(
   const states = [embedded];
   let x = embedded;
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    x = block(context, config, `deberta.encoder.layer.${layer}`, x, { bias, positions, index: inputs.relativeIndex });
+    x = postNormBlock(context, config, `deberta.encoder.layer.${layer}`, x, (module, input) =>
+      disentangledAttention(context, config, module, input, { bias, positions, index: inputs.relativeIndex }),
+    );
     if (layer === 0 && config.convKernelSize > 0) x = convolution(context, config, embedded, x, present);
     states.push(x);
   }
@@ -96,25 +119,13 @@ export function debertaV2Hidden(
 const dropHidden = (context: ModelContext, config: DebertaV2Config, x: Value): Value =>
   context.dropout(x, config.hiddenDropoutProb);
 
-const wordEmbeddings = (context: ModelContext, config: DebertaV2Config): Value =>
-  context.weight('deberta.embeddings.word_embeddings.weight', [config.vocabSize, config.hiddenSize]);
-
-function embed(context: ModelContext, config: DebertaV2Config, { inputIds }: EncoderInputs, present: Value): Value {
-  let x = gatherRows(wordEmbeddings(context, config), inputIds);
+function embed(context: ModelContext, config: DebertaV2Config, { inputIds }: DebertaV2Inputs, present: Value): Value {
+  let x = gatherRows(wordEmbeddings(context, config, 'deberta'), inputIds);
   if (config.positionBiasedInput) {
-    const table = context.weight('deberta.embeddings.position_embeddings.weight', [
-      config.maxPositionEmbeddings,
-      config.hiddenSize,
-    ]);
-    x = add(x, gatherRows(table, iota(context.graph, inputIds.shape[1]!)));
+    const table = positionEmbeddings(context, config, 'deberta');
+    x = addEmbedding(x, table, iota(context.graph, inputIds.shape[1]!));
   }
-  if (config.typeVocabSize > 0) {
-    const table = context.weight('deberta.embeddings.token_type_embeddings.weight', [
-      config.typeVocabSize,
-      config.hiddenSize,
-    ]);
-    x = add(x, slice(table, 0, 0, 1));
-  }
+  if (config.typeVocabSize > 0) x = add(x, slice(typeEmbeddings(context, config, 'deberta'), 0, 0, 1));
   const normed = layerNorm(context, x, 'deberta.embeddings.LayerNorm', config.layerNormEps);
   return dropHidden(context, config, mul(normed, present));
 }
@@ -132,28 +143,6 @@ interface AttentionSetting {
   readonly bias: Value;
   readonly positions: Value | undefined;
   readonly index: Value;
-}
-
-function block(
-  context: ModelContext,
-  config: DebertaV2Config,
-  module: string,
-  x: Value,
-  setting: AttentionSetting,
-): Value {
-  const { hiddenSize, intermediateSize, layerNormEps } = config;
-  const mixed = disentangledAttention(context, config, `${module}.attention.self`, x, setting);
-  const square = { inputs: hiddenSize, outputs: hiddenSize, bias: true };
-  const attended = dropHidden(context, config, linear(context, mixed, `${module}.attention.output.dense`, square));
-  const middle = layerNorm(context, add(attended, x), `${module}.attention.output.LayerNorm`, layerNormEps);
-  const wide = linear(context, middle, `${module}.intermediate.dense`, {
-    inputs: hiddenSize,
-    outputs: intermediateSize,
-    bias: true,
-  });
-  const narrow = { inputs: intermediateSize, outputs: hiddenSize, bias: true };
-  const fed = linear(context, activations[config.hiddenAct](wide), `${module}.output.dense`, narrow);
-  return layerNorm(context, add(dropHidden(context, config, fed), middle), `${module}.output.LayerNorm`, layerNormEps);
 }
 
 /**
@@ -230,33 +219,29 @@ function convolution(context: ModelContext, config: DebertaV2Config, embedded: V
 
 /** Logits of the classes from the first token: hidden (B, T, H) → (B, labels). */
 export function debertaV2Classify(context: ModelContext, config: DebertaV2Config, hidden: Value): Value {
-  const { hiddenSize } = config;
-  const first = reshape(slice(hidden, 1, 0, 1), [hidden.shape[0]!, hiddenSize]);
-  const dense = linear(context, context.dropout(first, config.poolerDropout), 'pooler.dense', {
-    inputs: hiddenSize,
-    outputs: hiddenSize,
+  const first = context.dropout(firstToken(hidden), config.poolerDropout);
+  const dense = headDense(context, config, first, 'pooler.dense', config.poolerHiddenAct);
+  const pooled = context.dropout(dense, config.classifierDropout);
+  return linear(context, pooled, 'classifier', {
+    inputs: config.hiddenSize,
+    outputs: config.labels.length,
     bias: true,
   });
-  const pooled = context.dropout(activations[config.poolerHiddenAct](dense), config.classifierDropout);
-  return linear(context, pooled, 'classifier', { inputs: hiddenSize, outputs: config.labels.length, bias: true });
 }
 
-/** Logits over the vocabulary for masked tokens: rows (N, H) → (N, vocabSize), the decoder tied to the embeddings. */
+/** Logits over the vocabulary for masked tokens: rows (N, H) → (N, vocabSize). */
 export function debertaV2MaskedLogits(context: ModelContext, config: DebertaV2Config, rows: Value): Value {
-  const head = config.legacy
-    ? {
+  return config.legacy
+    ? maskedHead(context, config, rows, {
+        model: 'deberta',
         dense: 'cls.predictions.transform.dense',
         norm: 'cls.predictions.transform.LayerNorm',
         bias: 'cls.predictions.bias',
-      }
-    : {
+      })
+    : maskedHead(context, config, rows, {
+        model: 'deberta',
         dense: 'lm_predictions.lm_head.dense',
         norm: 'lm_predictions.lm_head.LayerNorm',
         bias: 'lm_predictions.lm_head.bias',
-      };
-  const { hiddenSize } = config;
-  const dense = linear(context, rows, head.dense, { inputs: hiddenSize, outputs: hiddenSize, bias: true });
-  const normed = layerNorm(context, activations[config.hiddenAct](dense), head.norm, config.layerNormEps);
-  const logits = matmul(normed, wordEmbeddings(context, config), { transB: true });
-  return add(logits, context.weight(head.bias, [config.vocabSize]));
+      });
 }

@@ -1,6 +1,5 @@
-import type { DebertaV2Config } from '../models/config/deberta-v2.js';
-import { debertaV2Classify, debertaV2Hidden, encoderInputs } from '../models/deberta-v2.js';
-import { encoderFeeds } from '../models/feeds.js';
+import { classifierFeeds, classifierLogits } from '../models/classifier.js';
+import type { ModelConfig } from '../models/config/model-config.js';
 import { ModelContext } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
@@ -16,17 +15,17 @@ export interface ClassifyOptions {
   readonly onProgress?: (done: number) => void;
 }
 
-/** A DeBERTa-v2 classifier without dropout: token ids in, logits out. */
+/** A classifier without dropout: token ids in, logits out. */
 export class Classifier {
   private constructor(
     private readonly program: Program,
-    private readonly config: DebertaV2Config,
+    private readonly config: ModelConfig,
   ) {}
 
   /** @param weights where the weights lie; those that are left out are fed to each call */
   static async create(
     runtime: Runtime,
-    config: DebertaV2Config,
+    config: ModelConfig,
     weights?: ReadonlyMap<string, StoredTensor>,
   ): Promise<Classifier> {
     return new Classifier(await runtime.compile(classifierContext(config).graph, weights), config);
@@ -46,7 +45,7 @@ export class Classifier {
         chosen.map((i) => sequences[i]!),
         { padId: padTokenId },
       );
-      const { logits } = await this.program.run({ ...encoderFeeds(this.config, tokens), ...weights });
+      const { logits } = await this.program.run({ ...classifierFeeds(this.config, tokens), ...weights });
       const values = logits!.data as Float32Array;
       const labels = this.config.labels.length;
       for (const [row, i] of chosen.entries()) results[i] = [...values.subarray(row * labels, (row + 1) * labels)];
@@ -61,9 +60,8 @@ export class Classifier {
 }
 
 /** The graph of a classifier, with output `logits` (B, labels), and the weights that it reads. */
-export function classifierContext(config: DebertaV2Config): ModelContext {
+export function classifierContext(config: ModelConfig): ModelContext {
   const context = new ModelContext(newGraph());
-  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
-  context.graph.output('logits', debertaV2Classify(context, config, hidden));
+  context.graph.output('logits', classifierLogits(context, config));
   return context;
 }

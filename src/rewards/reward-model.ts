@@ -3,7 +3,7 @@ import { requireParameters } from '../checkpoints/require-parameters.js';
 import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { requireTokenizer } from '../generation/policy.js';
-import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import { isClassifier, positionLimit, type ModelConfig } from '../models/config/model-config.js';
 import type { Runtime } from '../runtime/runtime.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
@@ -19,12 +19,12 @@ export interface TextPair {
   readonly completion: string;
 }
 
-/** A trained DeBERTa-v2 classifier of texts: how humorous is what stands after a prompt? */
+/** A trained classifier of texts: how humorous is what stands after a prompt? */
 export class RewardModel {
   private constructor(
     private readonly classifier: Classifier,
     readonly folder: ModelFolder,
-    private readonly config: DebertaV2Config,
+    private readonly config: ModelConfig,
     /** Undefined where the folder has none: then only token ids go in. */
     readonly tokenizer: Tokenizer | undefined,
   ) {}
@@ -93,9 +93,8 @@ export class RewardModel {
 
   /** Refuses token ids that the model cannot take; `where` names the input. */
   check(sequence: readonly number[], where: string): void {
-    const { vocabSize, positionBiasedInput, maxPositionEmbeddings } = this.config;
-    const positions = positionBiasedInput ? maxPositionEmbeddings : Infinity;
-    checkSequence(sequence, { vocabSize, maxPositionEmbeddings: positions }, { room: 0, where });
+    const { vocabSize } = this.config;
+    checkSequence(sequence, { vocabSize, maxPositionEmbeddings: positionLimit(this.config) }, { room: 0, where });
   }
 
   async dispose(): Promise<void> {
@@ -107,18 +106,18 @@ export class RewardModel {
 export const humorousProbability = (logits: readonly number[]): number => 1 / (1 + Math.exp(logits[0]! - logits[1]!));
 
 /** The length, in tokens, that texts are cut to: what the tokenizer was told, within what the model has positions for. */
-export function textLimit(config: DebertaV2Config, told = Infinity): number {
-  const { positionBiasedInput, maxPositionEmbeddings } = config;
-  return told < Infinity && !positionBiasedInput ? told : Math.min(told, maxPositionEmbeddings);
+export function textLimit(config: ModelConfig, told = Infinity): number {
+  const limit = Math.min(told, positionLimit(config));
+  return limit < Infinity ? limit : config.maxPositionEmbeddings;
 }
 
-function classifierConfig({ config, dir }: ModelFolder): DebertaV2Config {
-  if (config.modelType !== 'deberta-v2' || config.architecture !== 'DebertaV2ForSequenceClassification') {
+function classifierConfig({ config, dir }: ModelFolder): ModelConfig {
+  if (!isClassifier(config)) {
     throw new UserError({
       code: 'model.not-classifier',
       message: `This is a ${config.architecture}, not a reward model.`,
       where: dir,
-      fix: 'Give a DebertaV2ForSequenceClassification, such as `duanzi rm` leaves in model/.',
+      fix: 'Give a classifier (…ForSequenceClassification), such as `duanzi rm` leaves in model/.',
     });
   }
   requireTwoLabels(config, dir);
@@ -126,7 +125,7 @@ function classifierConfig({ config, dir }: ModelFolder): DebertaV2Config {
 }
 
 /** Refuses a classifier that does not tell exactly two labels apart. */
-export function requireTwoLabels({ labels }: DebertaV2Config, where: string): void {
+export function requireTwoLabels({ labels }: ModelConfig, where: string): void {
   if (labels.length === REWARD_LABELS.length) return;
   throw new UserError({
     code: 'model.labels',

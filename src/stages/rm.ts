@@ -30,7 +30,7 @@ import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
 
 /**
- * The reward model: a DeBERTa-v2 classifier of prompt + completion as one text, all parameters learning, with R-Drop
+ * The reward model: a classifier (an encoder, or a causal model with a head) of prompt + completion as one text, all parameters learning, with R-Drop
  * (Liang et al., 2021, https://arxiv.org/abs/2106.14448) and the published settings as defaults.
  *
  * Where it departs from the published script: every template is learned, not the headline's alone, because GRPO asks for
@@ -47,9 +47,9 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
   const rows = await loadRows(config.data, ['rm_train'], 'required', { testFile: section.testFile });
   requireBothLabels(rows.train, config.data.dir ?? config.data.file);
   const folder = await openModelFolder(config.model);
-  const modelConfig = classifierConfig(folder, section.dropout);
-  const maxLength = textLimit(modelConfig, section.maxLength);
   const tokenizer = await loadTokenizer(config.model);
+  const modelConfig = classifierConfig(folder, section.dropout, tokenizer.special.pad);
+  const maxLength = textLimit(modelConfig, section.maxLength);
   assertTokenizerFits(tokenizer, modelConfig.vocabSize, config.model);
   const training = classificationGraph(modelConfig, section);
   const start = await startingWeights(folder, training.context.weights, config.seed);

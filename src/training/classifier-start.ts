@@ -1,60 +1,60 @@
 import { loadTensors, type ModelFolder } from '../checkpoints/model-folder.js';
 import { requireParameters } from '../checkpoints/require-parameters.js';
 import type { TensorInfo } from '../checkpoints/safetensors.js';
-import { UserError } from '../errors.js';
 import type { Value } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import { bertFamilies } from '../models/config/bert.js';
+import { causalFamilies } from '../models/config/causal.js';
+import { isClassifier, type ModelConfig } from '../models/config/model-config.js';
 import { requireTwoLabels, REWARD_LABELS } from '../rewards/reward-model.js';
 import { initialWeights } from './initial-weights.js';
 
 /**
- * The classifier that a folder starts: its own one, or its encoder under a new head of two labels. `dropout` replaces
- * the config's rates of hidden states, attention and head.
+ * The classifier that a folder starts: its own one, or its body under a new head of two labels. `dropout` replaces the
+ * config's rates of hidden states, attention and head; `padTokenId` is what a causal model's texts are padded with.
  *
- * @throws UserError when the folder holds no DeBERTa-v2, or a classifier of other labels
+ * @throws UserError when the folder holds a classifier of other labels
  */
 export function classifierConfig(
   { config, dir }: Pick<ModelFolder, 'config' | 'dir'>,
   dropout: number | undefined,
-): DebertaV2Config {
-  if (config.modelType !== 'deberta-v2') {
-    throw new UserError({
-      code: 'model.not-encoder',
-      message: `A model of type ${config.modelType} cannot become a reward model.`,
-      where: dir,
-      fix: 'Give a DeBERTa-v2 encoder, such as assets/nano-deberta.',
-    });
+  padTokenId?: number,
+): ModelConfig {
+  if (isClassifier(config)) requireTwoLabels(config, dir);
+  const head = { labels: isClassifier(config) ? config.labels : REWARD_LABELS, dtype: 'float32' as const };
+  if (config.kind === 'causal') {
+    return {
+      ...config,
+      ...head,
+      architecture: `${causalFamilies[config.modelType]}ForSequenceClassification`,
+      attentionDropout: dropout ?? config.attentionDropout,
+      padTokenId: padTokenId ?? config.padTokenId ?? 0,
+    };
   }
-  const isClassifier = config.architecture === 'DebertaV2ForSequenceClassification';
-  if (isClassifier) requireTwoLabels(config, dir);
-  return {
-    ...config,
-    architecture: 'DebertaV2ForSequenceClassification',
-    labels: isClassifier ? config.labels : REWARD_LABELS,
-    dtype: 'float32',
-    ...(dropout !== undefined && {
-      hiddenDropoutProb: dropout,
-      attentionProbsDropoutProb: dropout,
-      classifierDropout: dropout,
-    }),
+  const rates = {
+    hiddenDropoutProb: dropout ?? config.hiddenDropoutProb,
+    attentionProbsDropoutProb: dropout ?? config.attentionProbsDropoutProb,
+    classifierDropout: dropout ?? config.classifierDropout,
   };
+  return config.modelType === 'deberta-v2'
+    ? { ...config, ...head, ...rates, architecture: 'DebertaV2ForSequenceClassification' }
+    : { ...config, ...head, ...rates, architecture: `${bertFamilies[config.modelType]}ForSequenceClassification` };
 }
 
 /**
- * The weights to start from, and the names of those that are fresh: the head (`pooler.*`, `classifier.*`) where a folder
- * holds an encoder alone. A classifier is taken whole.
+ * The weights to start from, and the names of those that are fresh: the head where a folder
+ * holds a body alone. A classifier is taken whole.
  *
- * @throws UserError when a weight of the encoder is missing or of another shape
+ * @throws UserError when a weight of the body is missing or of another shape
  */
 export async function startingWeights(
   { config, weights }: Pick<ModelFolder, 'config' | 'weights'>,
   parameters: ReadonlyMap<string, Value>,
   seed: number,
 ): Promise<{ tensors: Map<string, Tensor<'float32'>>; fresh: string[] }> {
-  const stored = withPrefix(weights);
+  const stored = withPrefix(weights, config);
   const mayBeFresh = (name: string): boolean =>
-    config.architecture !== 'DebertaV2ForSequenceClassification' && /^(pooler|classifier)\./.test(name);
+    !isClassifier(config) && /^(pooler|bert\.pooler|classifier|score)\./.test(name);
   const fresh = new Map([...parameters].filter(([name]) => mayBeFresh(name) && !stored.has(name)));
   const given = new Map([...parameters].filter(([name]) => !fresh.has(name)));
   requireParameters(stored, given);
@@ -66,8 +66,12 @@ export async function startingWeights(
   };
 }
 
-/** A bare encoder is saved without the `deberta.` that its names begin with under a head. */
-function withPrefix(weights: ReadonlyMap<string, TensorInfo>): ReadonlyMap<string, TensorInfo> {
+/** A bare encoder is saved without the `deberta.` or `bert.` that its names begin with under a head. */
+function withPrefix(
+  weights: ReadonlyMap<string, TensorInfo>,
+  { modelType }: ModelConfig,
+): ReadonlyMap<string, TensorInfo> {
   if (!weights.has('embeddings.word_embeddings.weight')) return weights;
-  return new Map([...weights].map(([bare, info]) => [`deberta.${bare}`, { ...info, name: `deberta.${bare}` }]));
+  const prefix = modelType === 'deberta-v2' ? 'deberta' : modelType;
+  return new Map([...weights].map(([bare, info]) => [`${prefix}.${bare}`, { ...info, name: `${prefix}.${bare}` }]));
 }

@@ -1,5 +1,5 @@
 import { tensor, type Tensor } from '../graph/tensor.js';
-import type { ModelConfig } from '../models/config/model-config.js';
+import { dropoutOf, type ModelConfig } from '../models/config/model-config.js';
 import { stream } from '../random.js';
 
 /** The feed from which a training graph draws its dropout masks: one seed for each micro-batch of each step. */
@@ -8,8 +8,4 @@ export const dropoutSeed = (seed: number, step: number, microBatch = 0): Record<
 });
 
 /** Whether a training graph of all of a model's parameters draws masks at all. */
-export const dropsOut = (model: ModelConfig): boolean =>
-  model.kind === 'causal'
-    ? model.attentionDropout > 0
-    : Math.max(model.hiddenDropoutProb, model.attentionProbsDropoutProb, model.poolerDropout, model.classifierDropout) >
-      0;
+export const dropsOut = (model: ModelConfig): boolean => dropoutOf(model) > 0;

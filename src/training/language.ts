@@ -1,10 +1,9 @@
 import type { Graph, Value } from '../graph/graph.js';
 import { tensor, type Tensor } from '../graph/tensor.js';
-import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import type { EncoderConfig } from '../models/config/model-config.js';
 import type { CausalConfig } from '../models/config/causal.js';
-import { debertaV2Hidden, debertaV2MaskedLogits, encoderInputs } from '../models/deberta-v2.js';
-import { causalFeeds, encoderFeeds } from '../models/feeds.js';
-import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
+import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../models/encoder.js';
+import { causalFeeds, causalInputs, causalHidden, causalLogits } from '../models/causal.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { rowsAt, tokenStatistics } from '../nn/losses.js';
 import { div, neg, reduceSum, tokenLogProbs } from '../ops/build.js';
@@ -52,18 +51,18 @@ function withLoss(
   return { graph, context, loss };
 }
 
-/** Next-token prediction with Qwen3. */
+/** Next-token prediction with a causal model. */
 export function causalGraph(config: CausalConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
   const { hidden } = causalHidden(context, config, causalInputs(context));
   return withLoss(context, hidden, (rows) => causalLogits(context, config, rows), options);
 }
 
-/** Masked-token prediction with DeBERTa-v2. */
-export function maskedGraph(config: DebertaV2Config, options: LanguageOptions): LanguageGraph {
+/** Masked-token prediction with an encoder. */
+export function maskedGraph(config: EncoderConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
-  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
-  return withLoss(context, hidden, (rows) => debertaV2MaskedLogits(context, config, rows), options);
+  const hidden = encoderHidden(context, config);
+  return withLoss(context, hidden, (rows) => encoderMaskedLogits(context, config, rows), options);
 }
 
 /** Tokens that a causal loss learns: those of the completion, except at the start of a row, which nothing predicts. */
@@ -101,7 +100,7 @@ export interface MaskingRule {
  * At least one token is chosen.
  */
 export function maskedLossFeeds(
-  config: DebertaV2Config,
+  config: EncoderConfig,
   batch: TokenBatch,
   rule: MaskingRule,
   random: RandomStream,

@@ -9,8 +9,8 @@ import { openPolicy, type Policy } from '../../src/generation/policy.js';
 import { unfiltered, type SamplingSettings } from '../../src/generation/sampling-settings.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import { tensor, wrap, zeros, type Tensor } from '../../src/graph/tensor.js';
-import { causalFeeds } from '../../src/models/feeds.js';
 import {
+  causalFeeds,
   causalInputs,
   pastName,
   presentName,

@@ -3,7 +3,7 @@ import { backward } from '../../src/autodiff/backward.js';
 import { openModelFolder } from '../../src/checkpoints/model-folder.js';
 import { wrap, type Tensor } from '../../src/graph/tensor.js';
 import type { DebertaV2Config } from '../../src/models/config/deberta-v2.js';
-import { debertaV2Classify, debertaV2Hidden, encoderInputs, relativeIndex } from '../../src/models/deberta-v2.js';
+import { debertaV2Classify, debertaV2Hidden, debertaV2Inputs, relativeIndex } from '../../src/models/deberta-v2.js';
 import { ModelContext } from '../../src/nn/context.js';
 import { crossEntropy, rDrop } from '../../src/nn/losses.js';
 import { newGraph } from '../../src/ops/registry.js';
@@ -21,7 +21,7 @@ async function run(
   const { config } = folder;
   const graph = newGraph();
   const model = new ModelContext(graph);
-  const { hidden, states } = debertaV2Hidden(model, config, encoderInputs(model));
+  const { hidden, states } = debertaV2Hidden(model, config, debertaV2Inputs(model));
   const logits = debertaV2Classify(model, config, hidden);
   const loss = crossEntropy(logits, graph.input('labels', 'int32', ['B']));
   graph.output('logits', logits);

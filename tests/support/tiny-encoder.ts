@@ -1,7 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeModelFolder } from '../../src/checkpoints/write-model-folder.js';
+import type { BertConfig } from '../../src/models/config/bert.js';
 import type { DebertaV2Config } from '../../src/models/config/deberta-v2.js';
+import type { EncoderConfig } from '../../src/models/config/model-config.js';
 import { classifierContext } from '../../src/rewards/classifier.js';
 import { buildWordPiece } from '../../src/text/build-word-piece.js';
 import { serializeTokenizer } from '../../src/text/tokenizer-files.js';
@@ -61,9 +63,36 @@ export async function writeTinyClassifier(
   if (tokenizer) await writeTinyWordPiece(dir);
 }
 
-/** Writes a random masked-language model with its tokenizer into a folder: an encoder without a classifier's head. */
-export async function writeTinyEncoder(dir: string): Promise<void> {
-  const config: DebertaV2Config = { ...TINY_CLASSIFIER, architecture: 'DebertaV2ForMaskedLM' };
+/** A masked-language model: an encoder without a classifier's head. */
+const TINY_ENCODER: DebertaV2Config = { ...TINY_CLASSIFIER, architecture: 'DebertaV2ForMaskedLM' };
+
+/** The same size of BERT and RoBERTa. */
+export const TINY_BERT: BertConfig = {
+  kind: 'encoder',
+  modelType: 'bert',
+  architecture: 'BertForMaskedLM',
+  vocabSize: 256,
+  hiddenSize: 16,
+  intermediateSize: 32,
+  numHiddenLayers: 2,
+  numAttentionHeads: 2,
+  hiddenAct: 'gelu',
+  hiddenDropoutProb: 0.1,
+  attentionProbsDropoutProb: 0.1,
+  layerNormEps: 1e-12,
+  initializerRange: 0.2,
+  maxPositionEmbeddings: 64,
+  typeVocabSize: 2,
+  classifierDropout: 0.1,
+  labels: ['LABEL_0', 'LABEL_1'],
+  tieWordEmbeddings: true,
+  padTokenId: 0,
+  dtype: 'float32',
+};
+export const TINY_ROBERTA: BertConfig = { ...TINY_BERT, modelType: 'roberta', architecture: 'RobertaForMaskedLM' };
+
+/** Writes a random masked-language model with its tokenizer into a folder. */
+export async function writeTinyEncoder(dir: string, config: EncoderConfig = TINY_ENCODER): Promise<void> {
   const tensors = initialWeights(maskedGraph(config, {}).context.weights, config.initializerRange, 1);
   await writeModelFolder(dir, { config, tensors });
   await writeTinyWordPiece(dir);

@@ -41,15 +41,60 @@ export const TINY: CausalConfig = {
   dtype: 'float32',
 };
 
+/** A tiny model of every family, each with switches that the others lack. */
+export const TINY_FAMILIES: Readonly<Record<string, CausalConfig>> = {
+  Qwen3: TINY,
+  'Qwen3 with YaRN': {
+    ...TINY,
+    rope: {
+      type: 'yarn',
+      theta: 10000,
+      factor: 4,
+      originalMaxPositionEmbeddings: 32,
+      attentionFactor: 1.14,
+      betaFast: 32,
+      betaSlow: 1,
+      truncate: true,
+    },
+  },
+  Qwen2: { ...TINY, modelType: 'qwen2', architecture: 'Qwen2ForCausalLM', qkNorm: false, qkvBias: true },
+  'Llama 3': {
+    ...TINY,
+    modelType: 'llama',
+    architecture: 'LlamaForCausalLM',
+    numAttentionHeads: 4,
+    numKeyValueHeads: 2,
+    rope: {
+      type: 'llama3',
+      theta: 10000,
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxPositionEmbeddings: 16,
+    },
+    tieWordEmbeddings: false,
+    qkNorm: false,
+  },
+  'Llama with biases': {
+    ...TINY,
+    modelType: 'llama',
+    architecture: 'LlamaForCausalLM',
+    qkNorm: false,
+    qkvBias: true,
+    outputBias: true,
+    mlpBias: true,
+  },
+};
+
 const TEXTS = ['标题：猫排队买包子', '笑话：猫说今天天气真好，包子不好', '词语：雨伞、键盘', '雨伞遇见键盘，都笑了'];
 
 /** The model's random weights. */
-export const tinyWeights = (seed = 1): Map<string, Tensor<'float32'>> =>
-  initialWeights(causalGraph(TINY, {}).context.weights, TINY.initializerRange, seed);
+export const tinyWeights = (seed = 1, config: CausalConfig = TINY): Map<string, Tensor<'float32'>> =>
+  initialWeights(causalGraph(config, {}).context.weights, config.initializerRange, seed);
 
 /** Writes the model with a tokenizer of its own (`</s>` is 319) into a folder. */
-export async function writeTinyModel(dir: string): Promise<void> {
-  await writeModelFolder(dir, { config: TINY, tensors: tinyWeights() });
+export async function writeTinyModel(dir: string, config: CausalConfig = TINY): Promise<void> {
+  await writeModelFolder(dir, { config, tensors: tinyWeights(1, config) });
   const files = trainByteLevelBpe([...TEXTS, ...TEXTS], {
     vocabSize: TINY.vocabSize,
     specialTokens: ['<pad>', '</s>'],
@@ -70,9 +115,9 @@ const ADAPTER: AdapterConfig = {
 };
 
 /** Writes an adapter for the model that changes what it computes: neither of its factors is zero. */
-export async function writeTinyAdapter(dir: string): Promise<void> {
+export async function writeTinyAdapter(dir: string, config: CausalConfig = TINY): Promise<void> {
   const random = stream(2, 'adapter');
-  const tensors = initialAdapter(tinyWeights(), ADAPTER, () => random.uniform());
+  const tensors = initialAdapter(tinyWeights(1, config), ADAPTER, () => random.uniform());
   for (const [name, { data }] of tensors) {
     if (name.includes('lora_B')) for (let i = 0; i < data.length; i++) data[i] = 0.3 * random.normal();
   }

@@ -2,10 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import type { Rope } from '../../nn/rotary.js';
+import { bertFamilies, type BertArchitecture, type BertConfig } from './bert.js';
 import { causalFamilies, type CausalArchitecture, type CausalConfig } from './causal.js';
 import type { DebertaV2Config } from './deberta-v2.js';
 import { activations, weightDtypes } from './fields.js';
-import { knownArchitectures, parseModelConfig, toHuggingFaceConfig } from './model-config.js';
+import { knownArchitectures, parseModelConfig, positionLimit, toHuggingFaceConfig } from './model-config.js';
 
 const where = 'model/config.json';
 const qwen3 = (fields: object = {}): CausalConfig =>
@@ -180,6 +181,38 @@ describe('DeBERTa-v2', () => {
   });
 });
 
+describe('BERT and RoBERTa', () => {
+  const bert = (fields: object = {}) => parseModelConfig({ architectures: ['BertForMaskedLM'], ...fields }, where);
+  const roberta = (fields: object = {}) => parseModelConfig({ architectures: ['RobertaModel'], ...fields }, where);
+
+  it('take the defaults of transformers for what is absent, and have positions of their own', () => {
+    expect(bert()).toMatchObject({ vocabSize: 30522, padTokenId: 0, layerNormEps: 1e-12, classifierDropout: 0.1 });
+    expect(positionLimit(bert())).toBe(512);
+    expect(roberta()).toMatchObject({ vocabSize: 50265, padTokenId: 1, architecture: 'RobertaModel' });
+    expect(positionLimit(roberta({ max_position_embeddings: 514 }))).toBe(512);
+  });
+
+  it('goes by the architecture that a checkpoint of pre-training can do without its second head', () => {
+    const { architecture } = parseModelConfig({ architectures: ['BertForPreTraining'] }, where);
+    expect(architecture).toBe('BertForMaskedLM');
+  });
+
+  it.each<[object, RegExp]>([
+    [{ position_embedding_type: 'relative_key' }, /`position_embedding_type` relative_key/],
+    [{ is_decoder: true }, /`is_decoder`/],
+    [{ hidden_size: 50, num_attention_heads: 4 }, /50 is not divisible by 4 heads/],
+    [{ type_vocab_size: 0 }, /`type_vocab_size` is 0/],
+  ])('refuses %j', (fields, message) => {
+    expect(() => bert(fields)).toThrow(message);
+    expect(() => bert(fields)).toThrow(UserError);
+  });
+
+  it('refuses a RoBERTa whose positions begin nowhere', () => {
+    expect(() => roberta({ pad_token_id: null })).toThrow(/`pad_token_id` null/);
+    expect(() => roberta({ pad_token_id: 600 })).toThrow(/there are 512/);
+  });
+});
+
 describe('architectures', () => {
   it('names the known ones when it meets another', () => {
     const error = (() => {
@@ -327,9 +360,42 @@ const debertaArbitrary: fc.Arbitrary<DebertaV2Config> = fc
     }),
   );
 
+const bertArbitrary: fc.Arbitrary<BertConfig> = fc
+  .record({
+    modelType: fc.constantFrom('bert' as const, 'roberta' as const),
+    head: fc.constantFrom('ForSequenceClassification' as const, 'ForMaskedLM' as const, 'Model' as const),
+    heads: fc.integer({ min: 1, max: 4 }),
+    headSize: size,
+    padTokenId: fc.nat(9),
+  })
+  .chain(({ modelType, head, heads, headSize, padTokenId }) =>
+    fc.record({
+      kind: fc.constant('encoder' as const),
+      modelType: fc.constant(modelType),
+      architecture: fc.constant<BertArchitecture>(`${bertFamilies[modelType]}${head}`),
+      vocabSize: size,
+      hiddenSize: fc.constant(heads * headSize),
+      intermediateSize: size,
+      numHiddenLayers: size,
+      numAttentionHeads: fc.constant(heads),
+      hiddenAct: fc.constantFrom(...activations),
+      hiddenDropoutProb: fraction,
+      attentionProbsDropoutProb: fraction,
+      layerNormEps: positive,
+      initializerRange: fraction,
+      maxPositionEmbeddings: size.map((positions) => positions + 10),
+      typeVocabSize: size,
+      classifierDropout: fraction,
+      labels,
+      tieWordEmbeddings: fc.boolean(),
+      padTokenId: fc.constant(padTokenId),
+      dtype,
+    }),
+  );
+
 it('what is written as config.json is read back the same', () => {
   fc.assert(
-    fc.property(fc.oneof(causalArbitrary, debertaArbitrary), (config) => {
+    fc.property(fc.oneof(causalArbitrary, debertaArbitrary, bertArbitrary), (config) => {
       const text = JSON.stringify(toHuggingFaceConfig(config));
       expect(parseModelConfig(JSON.parse(text), where)).toEqual(config);
     }),
@@ -340,6 +406,8 @@ it('any JSON gives a config or a UserError, never anything else', () => {
   const keys = Object.keys({
     ...toHuggingFaceConfig(qwen3()),
     ...toHuggingFaceConfig(deberta()),
+    ...toHuggingFaceConfig(parseModelConfig({ model_type: 'roberta' }, where)),
+    ...toHuggingFaceConfig(parseModelConfig({ model_type: 'llama' }, where)),
     rope_scaling: null,
     num_labels: 1,
   });

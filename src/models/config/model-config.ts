@@ -2,6 +2,14 @@ import { z } from 'zod';
 import { nearest } from '../../config/nearest.js';
 import { UserError } from '../../errors.js';
 import {
+  bertArchitectures,
+  bertToHuggingFace,
+  firstPosition,
+  parseBertConfig,
+  type BertArchitecture,
+  type BertConfig,
+} from './bert.js';
+import {
   causalFamilies,
   parseCausalConfig,
   type CausalArchitecture,
@@ -20,9 +28,9 @@ import { llamaToHuggingFace, llamaTraits } from './llama.js';
 import { qwen2ToHuggingFace, qwen2Traits } from './qwen2.js';
 import { qwen3ToHuggingFace, qwen3Traits } from './qwen3.js';
 
-export type EncoderConfig = DebertaV2Config;
+export type EncoderConfig = DebertaV2Config | BertConfig;
 export type ModelConfig = CausalConfig | EncoderConfig;
-type Architecture = CausalArchitecture | DebertaV2Architecture;
+type Architecture = CausalArchitecture | DebertaV2Architecture | BertArchitecture;
 
 const causalTraits = { qwen3: qwen3Traits, qwen2: qwen2Traits, llama: llamaTraits };
 
@@ -38,6 +46,11 @@ for (const [type, name] of Object.entries(causalFamilies)) {
 for (const architecture of debertaV2Architectures) {
   readers.set(architecture, (json, where) => parseDebertaV2Config(json, where, architecture));
 }
+for (const architecture of bertArchitectures) {
+  readers.set(architecture, (json, where) => parseBertConfig(json, where, architecture));
+}
+// With a second head, which predicts the next sentence and is not needed.
+readers.set('BertForPreTraining', (json, where) => parseBertConfig(json, where, 'BertForMaskedLM'));
 
 export const knownArchitectures: readonly string[] = [...readers.keys()];
 
@@ -47,6 +60,8 @@ const architectureOfType: Readonly<Record<ModelConfig['modelType'], Architecture
   qwen2: 'Qwen2ForCausalLM',
   llama: 'LlamaForCausalLM',
   'deberta-v2': 'DebertaV2Model',
+  bert: 'BertModel',
+  roberta: 'RobertaModel',
 };
 
 const schema = z.object({
@@ -107,5 +122,32 @@ export function toHuggingFaceConfig(config: ModelConfig): Record<string, unknown
       return llamaToHuggingFace(config);
     case 'deberta-v2':
       return debertaV2ToHuggingFace(config);
+    case 'bert':
+    case 'roberta':
+      return bertToHuggingFace(config);
   }
+}
+
+/** Whether a model has a head that tells labels apart. */
+export const isClassifier = ({ architecture }: ModelConfig): boolean =>
+  architecture.endsWith('ForSequenceClassification');
+
+/** Tokens that a model has positions for; infinite where positions are relative alone. */
+export function positionLimit(config: ModelConfig): number {
+  switch (config.modelType) {
+    case 'deberta-v2':
+      return config.positionBiasedInput ? config.maxPositionEmbeddings : Infinity;
+    case 'bert':
+    case 'roberta':
+      return config.maxPositionEmbeddings - firstPosition(config);
+    default:
+      return config.maxPositionEmbeddings;
+  }
+}
+
+/** The largest rate of dropout that a model's config asks for anywhere. */
+export function dropoutOf(config: ModelConfig): number {
+  if (config.kind === 'causal') return config.attentionDropout;
+  const { hiddenDropoutProb: hidden, attentionProbsDropoutProb: attention, classifierDropout: classifier } = config;
+  return Math.max(hidden, attention, classifier, config.modelType === 'deberta-v2' ? config.poolerDropout : 0);
 }

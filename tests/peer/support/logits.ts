@@ -7,14 +7,10 @@ import { readFloats, readHeader } from '../../../src/checkpoints/safetensors.js'
 import { sourceOfArray, writeSafetensors } from '../../../src/checkpoints/safetensors-writer.js';
 import type { Tensor } from '../../../src/graph/tensor.js';
 import type { ModelConfig } from '../../../src/models/config/model-config.js';
-import {
-  debertaV2Classify,
-  debertaV2Hidden,
-  debertaV2MaskedLogits,
-  encoderInputs,
-} from '../../../src/models/deberta-v2.js';
-import { causalFeeds, encoderFeeds, type PaddedTokens } from '../../../src/models/feeds.js';
-import { causalInputs, causalHidden, causalLogits } from '../../../src/models/causal.js';
+import { classifierFeeds, classifierLogits } from '../../../src/models/classifier.js';
+import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../../../src/models/encoder.js';
+import type { PaddedTokens } from '../../../src/models/padded-tokens.js';
+import { causalFeeds, causalInputs, causalHidden, causalLogits } from '../../../src/models/causal.js';
 import { ModelContext } from '../../../src/nn/context.js';
 import { flattenRows } from '../../../src/ops/build.js';
 import { newGraph } from '../../../src/ops/registry.js';
@@ -108,16 +104,16 @@ function addLogits(
   config: ModelConfig,
   batch: PaddedTokens,
 ): Record<string, Tensor> {
+  if (head === 'classifier') {
+    context.graph.output('logits', classifierLogits(context, config));
+    return classifierFeeds(config, batch);
+  }
   if (config.kind === 'causal') {
     const { hidden } = causalHidden(context, config, causalInputs(context));
     context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
     return causalFeeds(batch);
   }
-  const { hidden } = debertaV2Hidden(context, config, encoderInputs(context));
-  const logits =
-    head === 'masked'
-      ? debertaV2MaskedLogits(context, config, flattenRows(hidden))
-      : debertaV2Classify(context, config, hidden);
-  context.graph.output('logits', logits);
+  const rows = flattenRows(encoderHidden(context, config));
+  context.graph.output('logits', encoderMaskedLogits(context, config, rows));
   return encoderFeeds(config, batch);
 }

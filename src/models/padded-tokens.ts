@@ -1,0 +1,8 @@
+/** Sequences padded on the right to one length, row after row: each array holds `batch * length` numbers. */
+export interface PaddedTokens {
+  readonly inputIds: Int32Array;
+  /** 1 for tokens, 0 for padding. */
+  readonly attentionMask: Int32Array;
+  readonly batch: number;
+  readonly length: number;
+}
