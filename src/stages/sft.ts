@@ -32,7 +32,8 @@ import { scheduleOf } from '../training/schedule.js';
  *
  * Where it departs from the published script: prompt and completion are tokenised as one and split by their tokens, so
  * that the mask never shifts; EOS is learned in every sample, also after truncation and when it is the padding token
- * too; validation rows of the one split choose the weights that are kept; everything is seeded and resumes exactly.
+ * too; validation rows of the one split choose the weights that are kept; everything is seeded and resumes exactly. The
+ * validation loss is the cross entropy whatever is learned: dft's loss is small also where a token is thought impossible.
  *
  * Leaves `adapter/` in PEFT's layout: the weights with the lowest validation loss.
  */
@@ -60,6 +61,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
       quantization,
       training: lora.dropout > 0,
       statistics: true,
+      lossType: section.lossType,
     });
     const learner = await Learner.create(runtime, {
       graph: training.graph,

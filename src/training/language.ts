@@ -1,3 +1,4 @@
+import type { SftLossType } from '../config/sft.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { tensor, type Tensor } from '../graph/tensor.js';
 import type { EncoderConfig } from '../models/config/model-config.js';
@@ -6,40 +7,47 @@ import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../models/enco
 import { causalFeeds, causalInputs, causalHidden, causalLogits } from '../models/causal.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { rowsAt, tokenStatistics } from '../nn/losses.js';
-import { div, neg, reduceSum, tokenLogProbs } from '../ops/build.js';
+import { div, exp, mul, neg, reduceSum, stopGradient, tokenLogProbs } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { RandomStream } from '../random.js';
 import type { SampleBatch, TokenBatch } from '../text/collate.js';
 
-/** A graph whose loss is the cross entropy of chosen tokens. */
+/** A graph whose loss is the cross entropy of chosen tokens, or is made from it. */
 export interface LanguageGraph {
   readonly graph: Graph;
   readonly context: ModelContext;
-  /** Σ cross entropy of the chosen tokens / the feed `divisor`, in nats. */
+  /** Σ loss of the chosen tokens / the feed `divisor`, in nats. */
   readonly loss: Value;
 }
 
 export interface LanguageOptions extends ContextOptions {
   /** Also `token_entropy` and `token_correct`, which cost several passes over the logits. */
   readonly statistics?: boolean;
+  /**
+   * `nll` (the default): cross entropy. `dft`: each token's times its probability, through which no gradient flows
+   * (dynamic fine-tuning; Wu et al., 2025, https://arxiv.org/abs/2508.05629).
+   */
+  readonly lossType?: SftLossType;
 }
 
 /**
- * Cross entropy of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs `token_loss`
+ * The loss of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs `token_loss`
  * and, where asked for, `token_entropy` and `token_correct`, each of shape (N).
  */
 function withLoss(
   context: ModelContext,
   hidden: Value,
   logitsOf: (rows: Value) => Value,
-  { statistics = false }: LanguageOptions,
+  { statistics = false, lossType = 'nll' }: LanguageOptions,
 ): LanguageGraph {
   const { graph } = context;
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const divisor = graph.input('divisor', 'float32', []);
   const logits = logitsOf(rowsAt(hidden, rows));
-  const tokenLoss = neg(tokenLogProbs(logits, targets));
+  const logProbs = tokenLogProbs(logits, targets);
+  const crossEntropy = neg(logProbs);
+  const tokenLoss = lossType === 'nll' ? crossEntropy : mul(crossEntropy, stopGradient(exp(logProbs)));
   const loss = div(reduceSum(tokenLoss), divisor);
   graph.output('loss', loss);
   graph.output('token_loss', tokenLoss);

@@ -25,6 +25,7 @@ const recordSchema = z.object({
     warmup_steps: z.int(),
     weight_decay: z.number(),
     max_grad_norm: z.number(),
+    loss_type: z.enum(['nll', 'dft']).default('nll'),
   }),
   /** A line a step, and one on the whole run. */
   log: z.array(z.looseObject({ step: z.int() })),
@@ -55,7 +56,7 @@ async function recordedBatches(name: string): Promise<SampleBatch[]> {
   });
 }
 
-describe.each(['batch4', 'accum2', 'full_sequence'])('sft %s', (name) => {
+describe.each(['batch4', 'accum2', 'full_sequence', 'dft'])('sft %s', (name) => {
   it('collates the recorded batches from the recorded rows', async () => {
     const { args, columns } = recordOf(name);
     const rows = columns.input_ids.map((inputIds, row) => ({
@@ -72,10 +73,8 @@ describe.each(['batch4', 'accum2', 'full_sequence'])('sft %s', (name) => {
   it('logs and learns what is recorded, step by step', async () => {
     const { args, log } = recordOf(name);
     const batches = await recordedBatches(name);
-    const learner = await goldenLearner(runtime, `sft/${name}/initial_adapter`, {
-      weightDecay: args.weight_decay,
-      maxGradNorm: args.max_grad_norm,
-    });
+    const adamw = { weightDecay: args.weight_decay, maxGradNorm: args.max_grad_norm };
+    const learner = await goldenLearner(runtime, `sft/${name}/initial_adapter`, adamw, args.loss_type);
     const schedule = scheduleOf(
       {
         schedule: args.lr_scheduler_type,
