@@ -5,7 +5,6 @@ import { UserError } from '../errors.js';
 import { checkpointPath, latestCheckpoint } from '../runs/checkpoints.js';
 import type { StageContext } from '../runs/events.js';
 import { manifestPath } from '../runs/manifest.js';
-import type { Metrics } from './loop.js';
 
 /** What repeating a step showed. */
 export interface Replay {
@@ -17,7 +16,7 @@ export interface Replay {
   readonly origin: string | undefined;
   /** Places of its rows, as `file:line`. */
   readonly rows: readonly string[];
-  readonly metrics: Metrics;
+  readonly metrics: Readonly<Record<string, number>>;
 }
 
 /** Thrown by a loop that was to repeat one step. */
