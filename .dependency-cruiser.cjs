@@ -17,7 +17,7 @@ const may = {
   transfer: [],
   data: ['transfer'],
   text: ['data'],
-  checkpoints: ['models', 'runtime', 'graph', 'nn'],
+  checkpoints: ['models', 'runtime', 'graph', 'nn', 'runs'],
   generation: ['models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
   rewards: ['generation', 'models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
   runs: ['data'],

@@ -4,7 +4,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { loraName } from '../nn/context.js';
 import { adapterConfigToPeft, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
 import { jsonChunks, readJsonObject, writeDirectly, type WriteFile } from './files.js';
-import { listed } from './model-folder.js';
+import { listed } from './listed.js';
 import { readHeader, type TensorInfo } from './safetensors.js';
 import { sourceOfFloats, writeSafetensors } from './safetensors-writer.js';
 

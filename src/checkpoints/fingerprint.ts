@@ -16,7 +16,8 @@ const describesModel = (file: string): boolean =>
   file === 'config.json' ||
   file === 'generation_config.json' ||
   file === 'adapter_config.json' ||
-  file.endsWith('.safetensors.index.json');
+  file.endsWith('.safetensors.index.json') ||
+  /^pytorch_model.*\.bin(\.index\.json)?$/.test(file);
 
 /**
  * A SHA-256 (hex) that tells models or adapters apart at little cost: over their configs, and the size, header and an
@@ -43,16 +44,22 @@ export async function fingerprint(dir: string): Promise<string> {
   return hash.digest('hex');
 }
 
-const addFile = (hash: Hash, dir: string, file: string): Promise<void> =>
-  withFile(join(dir, file), async (handle, size) => {
-    hash.update(`${file}\0${size}\0`);
+const addFile = (hash: Hash, dir: string, file: string): Promise<void> => {
+  hash.update(`${file}\0`);
+  return addContent(hash, join(dir, file));
+};
+
+/** Adds a file's size, beginning and, of one with weights, an even sample of what it holds. */
+export const addContent = (hash: Hash, path: string): Promise<void> =>
+  withFile(path, async (handle, size) => {
+    hash.update(`${size}\0`);
     const addRange = async (start: number, length: number): Promise<void> => {
       const bytes = new Uint8Array(length);
-      await readExactly(handle, join(dir, file), bytes, start);
+      await readExactly(handle, path, bytes, start);
       hash.update(bytes);
     };
-    if (size <= wholeUpTo || !file.endsWith('.safetensors')) return addRange(0, size);
-    await addRange(0, (await readHeader(join(dir, file))).dataStart);
+    if (size <= wholeUpTo || !/\.(safetensors|bin)$/.test(path)) return addRange(0, size);
+    await addRange(0, path.endsWith('.bin') ? wholeUpTo : (await readHeader(path)).dataStart);
     for (let i = 0; i < windows; i++) {
       await addRange(Math.floor((i * (size - windowBytes)) / (windows - 1)), windowBytes);
     }

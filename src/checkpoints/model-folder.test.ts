@@ -71,8 +71,8 @@ describe('a folder that is no model is refused by name', () => {
     expect((await refusal(openModelFolder(dir))).message).toMatch(/an adapter, not a model/);
     await json('config.json', { model_type: 'qwen3' });
     expect(await refusal(openModelFolder(dir))).toMatchObject({ code: 'model.no-weights' });
-    await writeFile(join(dir, 'pytorch_model.bin'), '');
-    expect((await refusal(openModelFolder(dir))).message).toMatch(/pytorch_model\.bin/);
+    await writeFile(join(dir, 'model.gguf'), '');
+    expect((await refusal(openModelFolder(dir))).message).toMatch(/model\.gguf/);
   });
 
   it('a config that is not JSON, or not an object', async () => {

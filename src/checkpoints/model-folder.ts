@@ -1,13 +1,15 @@
 import { readdir, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { parseJsonFields, tokenIds } from '../models/config/fields.js';
 import { parseModelConfig, type ModelConfig } from '../models/config/model-config.js';
 import { explainFileError, readJsonObject } from './files.js';
+import { listed } from './listed.js';
+import { openWeights } from './open-weights.js';
+import { readFloats, type TensorInfo } from './safetensors.js';
 import { withStandardNames } from './standard-names.js';
-import { readFloats, readHeader, type TensorInfo } from './safetensors.js';
 
 /** A model in Hugging Face layout, opened: its configs are read, of its weights only where they lie. */
 export interface ModelFolder {
@@ -24,7 +26,7 @@ export interface ModelFolder {
 
 /**
  * Opens a model folder: `config.json`, `generation_config.json` if there is one, and the headers of
- * `model.safetensors` or of the shards that `model.safetensors.index.json` names.
+ * its weights: `model.safetensors`, else `pytorch_model.bin`, or the shards that the index of either names.
  *
  * @param options.tokenizerEosIds EOS ids that the tokenizer knows of
  * @throws UserError when the folder, a file or a shard is missing, or does not say what it should
@@ -82,12 +84,6 @@ export function requireTensors(weights: ReadonlyMap<string, TensorInfo>, names: 
   return wanted.map((name) => weights.get(name)!);
 }
 
-/** Up to five names in backticks, and how many more there are. */
-export function listed(names: readonly string[]): string {
-  const shown = names.slice(0, 5).map((name) => `\`${name}\``);
-  return names.length > shown.length ? `${shown.join(', ')} and ${names.length - shown.length} more` : shown.join(', ');
-}
-
 const eosSchema = z.object({ eos_token_id: tokenIds });
 const eosIdsOf = (json: unknown, where: string): readonly number[] =>
   parseJsonFields(eosSchema, json, where).eos_token_id;
@@ -119,55 +115,4 @@ const noConfig = (dir: string, files: ReadonlySet<string>): UserError =>
     fix: files.has('adapter_config.json')
       ? 'Give the folder of its base model as the model, and this one as the adapter.'
       : 'Give the folder that holds config.json and model.safetensors.',
-  });
-
-const singleFile = 'model.safetensors';
-const indexFile = 'model.safetensors.index.json';
-
-async function openWeights(dir: string, files: ReadonlySet<string>): Promise<ReadonlyMap<string, TensorInfo>> {
-  if (files.has(singleFile)) return (await readHeader(join(dir, singleFile))).tensors;
-  if (files.has(indexFile)) return openShards(dir, files);
-  const other = [...files].find((file) => /\.(bin|pth?|gguf|h5|msgpack|onnx)$/.test(file));
-  throw new UserError({
-    code: 'model.no-weights',
-    message: `The model folder has no ${singleFile}${other === undefined ? '' : `; weights as in ${basename(other)} are not read by this version`}.`,
-    where: dir,
-    fix: 'Give a folder with weights in the safetensors format.',
-  });
-}
-
-const indexSchema = z.object({ weight_map: z.record(z.string(), z.string().regex(/^[^/\\]+\.safetensors$/)) });
-
-async function openShards(dir: string, files: ReadonlySet<string>): Promise<ReadonlyMap<string, TensorInfo>> {
-  const where = join(dir, indexFile);
-  const index = parseJsonFields(indexSchema, await readJsonObject(where), where);
-  const shardOf = new Map(Object.entries(index.weight_map));
-  const shards = [...new Set(shardOf.values())].sort();
-  const absent = shards.filter((shard) => !files.has(shard));
-  if (absent.length > 0) throw indexMismatch(where, `it names ${listed(absent)}, which the folder lacks`);
-
-  const weights = new Map<string, TensorInfo>();
-  for (const shard of shards) {
-    for (const [name, info] of (await readHeader(join(dir, shard))).tensors) {
-      if (shardOf.get(name) !== shard) {
-        throw indexMismatch(where, `${shard} holds \`${name}\`, which the index ${whereIndexHas(shardOf.get(name))}`);
-      }
-      weights.set(name, info);
-    }
-  }
-  for (const [name, shard] of shardOf) {
-    if (!weights.has(name)) throw indexMismatch(where, `${shard} lacks \`${name}\`, which the index puts there`);
-  }
-  return weights;
-}
-
-const whereIndexHas = (shard: string | undefined): string =>
-  shard === undefined ? 'does not name' : `puts in ${shard}`;
-
-const indexMismatch = (where: string, what: string): UserError =>
-  new UserError({
-    code: 'model.index-mismatch',
-    message: `The index and the shards of the model do not fit together: ${what}.`,
-    where,
-    fix: 'Copy or download the whole folder again.',
   });

@@ -100,7 +100,8 @@ const dtypeRank: Readonly<Record<StoredDtype, number>> = {
 const inFileOrder = (a: TensorSource, b: TensorSource): number =>
   dtypeRank[b.dtype] - dtypeRank[a.dtype] || Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
 
-const sizeOf = (source: TensorSource): number =>
+/** What a source's dtype and shape need, in bytes. */
+export const byteLength = (source: Pick<TensorSource, 'dtype' | 'shape'>): number =>
   source.shape.reduce((product, size) => product * size, storedBytes(source.dtype));
 
 function headerBytes(sources: readonly TensorSource[], metadata: Readonly<Record<string, string>>): Uint8Array {
@@ -110,7 +111,7 @@ function headerBytes(sources: readonly TensorSource[], metadata: Readonly<Record
   for (const source of sources) {
     if (names.has(source.name)) throw new Error(`two tensors are named ${source.name}`);
     names.add(source.name);
-    const end = offset + sizeOf(source);
+    const end = offset + byteLength(source);
     const entry = { dtype: source.dtype, shape: source.shape, data_offsets: [offset, end] };
     entries.push(`${JSON.stringify(source.name)}:${JSON.stringify(entry)}`);
     offset = end;
@@ -131,8 +132,8 @@ async function* fileChunks(header: Uint8Array, sources: readonly TensorSource[])
       written += chunk.byteLength;
       yield chunk;
     }
-    if (written !== sizeOf(source)) {
-      throw new Error(`tensor ${source.name} gave ${written} bytes where ${sizeOf(source)} belong`);
+    if (written !== byteLength(source)) {
+      throw new Error(`tensor ${source.name} gave ${written} bytes where ${byteLength(source)} belong`);
     }
   }
 }

@@ -63,6 +63,26 @@ export async function removeAtomic(path: string): Promise<void> {
   }
 }
 
+/**
+ * Builds a folder that depends on its name alone, such as an entry of a cache, unless it stands already. Of several
+ * processes that build it at once the first one's stays, so that nobody who reads it loses it.
+ *
+ * @throws UserError as {@link writeFolderAtomic}
+ */
+export async function createFolderAtomic(path: string, build: (folder: string) => Promise<void>): Promise<void> {
+  const target = resolve(path);
+  if (await isFolder(target)) return;
+  await writeBeside(target, async (temporary) => {
+    await mkdir(temporary);
+    await build(temporary);
+    await syncTree(temporary);
+    await rename(temporary, target).catch(async (error: unknown) => {
+      if (!['ENOTEMPTY', 'EEXIST', 'EPERM'].includes(errnoOf(error) ?? '') || !(await isFolder(target))) throw error;
+      await rm(temporary, { recursive: true, force: true });
+    });
+  });
+}
+
 /** Runs `write` on a temporary path beside `target`, which `write` renames; leaves nothing behind on failure. */
 async function writeBeside(target: string, write: (temporary: string) => Promise<void>): Promise<void> {
   const parent = dirname(target);
