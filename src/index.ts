@@ -8,6 +8,7 @@ export { writeRunReport } from './evaluation/run-report.js';
 export { runPipeline } from './pipeline.js';
 export { Interrupted, type StageContext, type StageEvent } from './runs/events.js';
 export { classify } from './stages/classify.js';
+export { dpo } from './stages/dpo.js';
 export { evaluate } from './stages/evaluate.js';
 export { generate } from './stages/generate.js';
 export { grpo } from './stages/grpo.js';

@@ -11,6 +11,7 @@ export const ENTRIES: readonly Entry[] = [
   trainer('sft', 'Fine-tune on jokes.', async () => (await import('../stages/sft.js')).sft),
   trainer('rm', 'Train the reward model.', async () => (await import('../stages/rm.js')).rm),
   trainer('grpo', 'Reinforce what is rewarded.', async () => (await import('../stages/grpo.js')).grpo),
+  trainer('dpo', 'Learn from pairs of texts.', async () => (await import('../stages/dpo.js')).dpo),
   generate('Write texts.', async () => (await import('../stages/generate.js')).generate),
   score('Log-probabilities of completions.', async () => (await import('../stages/score.js')).score),
   classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),

@@ -9,7 +9,7 @@ import { addConfigOptions, readConfig, readReporting } from './options.js';
 export type Stage<Name extends StageName> = (config: StageConfig<Name>, context: StageContext) => Promise<string>;
 
 /** Stages of optimizer steps. */
-export type TrainerName = 'pretrain' | 'sft' | 'rm' | 'grpo';
+export type TrainerName = 'pretrain' | 'sft' | 'rm' | 'grpo' | 'dpo';
 
 /** The command of a stage that leaves a run folder; its path is what stdout gets, unless `--json` asks for events. */
 export function stageCommand<Name extends StageName>(name: Name, stage: Stage<Name>): Setup {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { commonKeys, runKeys } from './common.js';
 import { dataSection } from './data.js';
+import { dpoSection } from './dpo.js';
 import { evaluateSection, generateSection } from './generate.js';
 import { grpoSection } from './grpo.js';
 import { type RefineContext, key, refuse } from './key.js';
@@ -19,6 +20,7 @@ const pretrain = section(pretrainSection.prefault({}), 'Making a base model from
 const sft = section(sftSection.prefault({}), 'Supervised fine-tuning.');
 const rm = section(rmSection.prefault({}), 'Training the reward model.');
 const grpo = section(grpoSection.prefault({}), 'Group relative policy optimization.');
+const dpo = section(dpoSection.prefault({}), 'Learning from pairs of texts.');
 const generate = section(generateSection.prefault({}), 'Writing texts.');
 const evaluate = section(evaluateSection.prefault({}), 'Measuring on unseen prompts.');
 
@@ -60,6 +62,13 @@ const chooser = key(folder().optional(), 'Folder of the reward model that choose
 function needData(config: { data: z.output<typeof dataSection> }, context: RefineContext): void {
   if (config.data.dir !== undefined || config.data.file !== undefined) return;
   refuse(context, ['data', 'dir'], 'is missing: there are no rows', 'give --set data.dir=DIR or --set data.file=FILE');
+}
+
+/** Refuses a stage of pairs without a file of them. */
+function needPairs(config: { data: z.output<typeof dataSection> }, context: RefineContext): void {
+  if (config.data.file !== undefined) return;
+  const fix = 'give --set data.file=FILE with the columns prompt, chosen and rejected';
+  refuse(context, ['data', 'file'], 'is missing: there are no pairs', fix);
 }
 
 /** Refuses a choice among texts without a reward model. */
@@ -114,6 +123,17 @@ export const stageSchemas = {
     })
     .superRefine(needData)
     .superRefine(needRewards),
+  dpo: z
+    .strictObject({
+      ...runKeys('dpo'),
+      model: policy,
+      adapter: adapter('Adapter folder that is merged into the model first, as the policy to start from.'),
+      quantization,
+      data,
+      lora,
+      dpo,
+    })
+    .superRefine(needPairs),
   generate: z
     .strictObject({
       ...commonKeys,
@@ -158,6 +178,7 @@ export type PretrainConfig = StageConfig<'pretrain'>;
 export type SftConfig = StageConfig<'sft'>;
 export type RmConfig = StageConfig<'rm'>;
 export type GrpoConfig = StageConfig<'grpo'>;
+export type DpoConfig = StageConfig<'dpo'>;
 export type GenerateConfig = StageConfig<'generate'>;
 export type ScoreConfig = StageConfig<'score'>;
 export type ClassifyConfig = StageConfig<'classify'>;

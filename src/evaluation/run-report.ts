@@ -20,6 +20,7 @@ const SUMMARIES: Readonly<Record<string, string>> = {
   pretrain: 'A base model from scratch, all parameters learning.',
   sft: 'Supervised fine-tuning: a low-rank adapter learns to continue a prompt with a joke and to end it.',
   rm: 'The reward model: a classifier learns to tell humorous texts from others.',
+  dpo: 'Direct preference optimisation: a new adapter learns which of two texts is preferred, held to the model that it starts from.',
   evaluate: 'Texts to unseen prompts, rewarded by the reward model.',
   grpo: 'Group relative policy optimisation: a new adapter learns from the reward model, held back by a KL to the SFT model.',
 };
