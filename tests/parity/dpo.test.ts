@@ -110,7 +110,8 @@ it.each(['sigmoid', 'robust', 'ipo', 'accumulated'])("steps of TRL's DPOTrainer:
     for (const metric of ['rewards/chosen', 'rewards/rejected', 'rewards/margins']) close(metric, { atol: 1e-4 });
     for (const metric of ['logps/chosen', 'logps/rejected']) close(metric, { atol: 1e-3 });
     close('entropy', { atol: 1e-4 });
-    close('rewards/accuracies', {});
+    // While policy and reference are the same, which text is ahead is a matter of rounding.
+    if (Math.abs(expected['rewards/margins']!) > 1e-4) close('rewards/accuracies', {});
     close('mean_token_accuracy', { atol: 1e-6 });
   }
   const weights = await learner.optimizer.readWeights();
