@@ -6,6 +6,7 @@ export * from './config/index.js';
 export { UserError } from './errors.js';
 export { writeRunReport } from './evaluation/run-report.js';
 export { runPipeline } from './pipeline.js';
+export type { Reward, RewardRow, Scores } from './rewards/reward.js';
 export { Interrupted, type StageContext, type StageEvent } from './runs/events.js';
 export { classify } from './stages/classify.js';
 export { dpo } from './stages/dpo.js';

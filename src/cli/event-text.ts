@@ -61,6 +61,8 @@ export function showEvent(event: Exclude<StageEvent, { type: 'progress' }>): str
       return `checkpoint of step ${event.step}: ${event.path}`;
     case 'warning':
       return `Warning: ${event.message}`;
+    case 'note':
+      return `Note: ${safeText(event.message)}`;
     case 'end':
       return `done: ${event.out}`;
   }

@@ -7,6 +7,7 @@ import { grpoSection } from './grpo.js';
 import { type RefineContext, key, refuse } from './key.js';
 import { loraSection } from './lora.js';
 import { pretrainSection } from './pretrain.js';
+import { needRewards } from './rewards.js';
 import { rmSection } from './rm.js';
 import { sftSection } from './sft.js';
 
@@ -76,13 +77,6 @@ function needReward(config: { generate: { bestOf: number }; rm?: string | undefi
   if (config.generate.bestOf === 1 || config.rm !== undefined) return;
   const fix = 'give --rm DIR';
   refuse(context, ['generate', 'bestOf'], `is ${config.generate.bestOf}, but no reward model is there to choose`, fix);
-}
-
-/** Refuses a run that rewards nothing. */
-function needRewards(config: { grpo: z.output<typeof grpoSection>; rm?: string | undefined }, context: RefineContext) {
-  const { model } = config.grpo.rewards;
-  if (config.rm !== undefined && model.weight !== 0) return;
-  refuse(context, ['rm'], 'is missing, and nothing else is rewarded', 'give --rm DIR');
 }
 
 /** One schema a stage: the object it is called with, which is what a run's manifest records. */

@@ -81,6 +81,12 @@ export function promptsOf(row: Row, templates: Templates): Prompt[] {
   });
 }
 
+/** The words that a prompt asks its text to use: those of the roles `word1` and `word2` that its template names. */
+export function wordsOf(template: string, { fields }: Row): string[] {
+  const places = placesOf(template);
+  return ['word1', 'word2'].flatMap((role) => (places.includes(role) ? [fields[role]!] : []));
+}
+
 /**
  * The prompt by the first template that asks for nothing but the given columns.
  *

@@ -9,6 +9,8 @@ export interface RewardRow {
   readonly finishReason: 'stop' | 'length';
   /** Name of the template that made the prompt. */
   readonly template: string;
+  /** The words that the prompt asks for; none where it asks for none. */
+  readonly words: readonly string[];
   /** The columns of the data row that the prompt was made of: `headline`, `word1`, `word2` and the others. */
   readonly fields: Readonly<Record<string, string>>;
 }

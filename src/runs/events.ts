@@ -12,6 +12,8 @@ export type StageEvent =
   | { type: 'checkpoint'; step: number; path: string }
   /** Something that a person should know and that does not stop the run; `code` is stable, like that of an error. */
   | { type: 'warning'; code: string; message: string }
+  /** Something that people often wonder about, explained when it occurs; `code` is stable. */
+  | { type: 'note'; code: string; message: string }
   /** The stage is complete and `out` is whole. */
   | { type: 'end'; out: string };
 

@@ -1,6 +1,6 @@
 import type { EvaluateConfig } from '../config/stages.js';
 import { completionOf, type Row } from '../data/row.js';
-import { placesOf, promptsOf } from '../data/templates.js';
+import { promptsOf, wordsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { compareModels, type Comparison, type TextRecord } from '../evaluation/compare.js';
 import { writeRunReport } from '../evaluation/run-report.js';
@@ -76,8 +76,7 @@ function chosenPrompts(rows: readonly Row[], config: EvaluationConfig): Evaluati
   const all = new Map<string, EvaluationPrompt>();
   for (const row of rows) {
     for (const { template, prompt } of promptsOf(row, config.data.templates)) {
-      const places = placesOf(config.data.templates[template]!);
-      const words = ['word1', 'word2'].flatMap((role) => (places.includes(role) ? [row.fields[role]!] : []));
+      const words = wordsOf(config.data.templates[template]!, row);
       all.set(prompt, { template, prompt, ...(words.length > 0 ? { words } : {}) });
     }
   }

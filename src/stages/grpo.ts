@@ -5,7 +5,7 @@ import { fingerprint } from '../checkpoints/fingerprint.js';
 import { lossWarnings } from '../config/grpo-loss.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
-import { promptsOf } from '../data/templates.js';
+import { promptsOf, wordsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { checkSequence } from '../generation/check-sequence.js';
@@ -19,6 +19,7 @@ import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
+import { CopyIndex } from '../text/copy-index.js';
 import { Learner } from '../training/learner.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
@@ -80,8 +81,9 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
 
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
-    const rewards = await Rewards.open(runtime, config);
     const onEvent = context.onEvent.bind(context);
+    const jokes = new CopyIndex(rows.train.flatMap(({ fields }) => fields['completion'] ?? []));
+    await using rewards = await Rewards.open(runtime, config, jokes, onEvent);
     const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
     try {
       const base =
@@ -118,7 +120,7 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
       };
 
       await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
-      const alarms = new Alarms(section, run, rows.train);
+      const alarms = new Alarms(section, run, jokes);
       const batches = section.completionsPerRollout / section.batchSize;
       const passes = batches / section.gradientAccumulationSteps;
       const stepsPerRollout = passes * section.numIterations;
@@ -274,16 +276,16 @@ function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): 
   const { maxPromptLength, maxCompletionLength: room } = config.grpo;
   const prompts = rows.flatMap((row) =>
     promptsOf(row, config.data.templates).map(({ template, prompt }) => {
-      const { fields } = row;
+      const words = wordsOf(config.data.templates[template]!, row);
       const place = placeOf(row);
+      const made = { template, prompt, words, fields: row.fields, place };
       const bytes = Buffer.byteLength(prompt);
       // A token holds at least one byte, so most prompts need no count.
-      if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings)
-        return { template, prompt, fields, place };
+      if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings) return made;
       const ids = tokenizer.encode(prompt);
       if (ids.length > maxPromptLength) throw promptTooLong(row, ids.length, maxPromptLength);
       checkSequence(ids, policy.config, { room, where: place });
-      return { template, prompt, fields, place };
+      return made;
     }),
   );
   return prompts.map((prompt, index) => ({ ...prompt, index }));

@@ -23,6 +23,8 @@ export interface RolloutPrompt {
   readonly index: number;
   readonly template: string;
   readonly prompt: string;
+  /** The words that it asks for. */
+  readonly words: readonly string[];
   /** Columns of its row. */
   readonly fields: Readonly<Record<string, string>>;
 }
@@ -96,8 +98,8 @@ export async function rollOut(
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
   const scored = await tools.reward(
     completions.map(({ ids, finishReason }, i) => {
-      const { prompt, template, fields } = group[i]!;
-      return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, fields };
+      const { prompt, template, words, fields } = group[i]!;
+      return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, words, fields };
     }),
   );
   const { advantages, rewards, metrics } = groupAdvantages(scored.rewards, {

@@ -1,7 +1,6 @@
 import type { GrpoConfig } from '../../../config/stages.js';
-import type { Row } from '../../../data/row.js';
 import type { RunFolder } from '../../../runs/run-folder.js';
-import { CopyIndex } from '../../../text/copy-index.js';
+import type { CopyIndex } from '../../../text/copy-index.js';
 import type { Metrics } from '../../../training/loop.js';
 import type { Rollout } from '../rollout.js';
 import { measure } from './figures.js';
@@ -13,15 +12,13 @@ export const ALARMS_FILE = 'alarms.jsonl';
 /** The alarms of a run: measures its rollouts, logs, and warns. */
 export class Alarms {
   readonly #watch: Watch;
-  readonly #training: CopyIndex;
 
   constructor(
     private readonly config: GrpoConfig['grpo'],
     private readonly run: RunFolder,
-    trainingRows: readonly Row[],
+    private readonly training: CopyIndex,
   ) {
     this.#watch = new Watch(config.alarms);
-    this.#training = new CopyIndex(trainingRows.flatMap(({ fields }) => fields['completion'] ?? []));
   }
 
   /** A rollout that the steps from `step` on learn from; its figures are to be logged. */
@@ -29,7 +26,7 @@ export class Alarms {
     const zeroVariance = logged['frac_reward_zero_std'];
     const figures = measure(records, {
       groupSize: this.config.numGenerations,
-      training: this.#training,
+      training: this.training,
       beyondHuman: beyondHuman ?? null,
       zeroVariance: zeroVariance === undefined || Number.isNaN(zeroVariance) ? null : zeroVariance,
     });

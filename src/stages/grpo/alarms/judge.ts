@@ -5,10 +5,10 @@ export interface Judged {
   /** Of reward and length within groups; what is there with 95 % confidence, without sign. */
   readonly lengthCorrelation?: number | undefined;
   readonly provenCorrelation?: number | undefined;
-  /** Mean length in characters, and that of the first rollout. */
+  /** Mean length in characters, and that of the first rollouts. */
   readonly length: number;
   readonly firstLength: number;
-  /** Distinct-2 of a fixed amount of text, and that of the first rollout. */
+  /** Distinct-2 of a fixed amount of text, and that of the first rollouts. */
   readonly distinct?: number | undefined;
   readonly firstDistinct?: number | undefined;
   readonly selfSimilarity?: number | undefined;

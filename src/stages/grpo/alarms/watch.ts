@@ -17,8 +17,10 @@ const stepsSchema = z.strictObject({ kl: z.number(), entropy: z.number(), steps:
 
 /** What a run carries of its alarms from one step to the next. */
 export const watchSchema = z.strictObject({
-  first: figuresSchema.nullable(),
-  firstEntropy: z.number().nullable(),
+  rollouts: z.int(),
+  /** The first of them, as many as a window holds: what later ones are compared with. */
+  first: z.array(figuresSchema),
+  firstSteps: stepsSchema,
   window: z.array(figuresSchema),
   steps: z.array(stepsSchema),
   /** Name → how far past its limit an alarm was when it last spoke. */
@@ -31,27 +33,37 @@ const WORSE = 1.25;
 
 /** Watches the rollouts of a run for signs that the reward is gamed. */
 export class Watch {
-  state: WatchState = { first: null, firstEntropy: null, window: [], steps: [], told: {} };
+  state: WatchState = {
+    rollouts: 0,
+    first: [],
+    firstSteps: { kl: 0, entropy: 0, steps: 0 },
+    window: [],
+    steps: [],
+    told: {},
+  };
 
   constructor(private readonly limits: AlarmsConfig) {}
 
   /** A step that learned from the newest rollout. */
   step({ kl, entropy }: Metrics): void {
-    const current = this.state.steps.at(-1);
+    const { rollouts, steps, firstSteps } = this.state;
+    const current = steps.at(-1);
     if (current === undefined || entropy === undefined || !Number.isFinite(entropy)) return;
-    current.kl += Number.isFinite(kl) ? kl! : 0;
-    current.entropy += entropy;
-    current.steps += 1;
+    const isFirst = rollouts <= this.limits.window;
+    for (const sums of isFirst ? [current, firstSteps] : [current]) {
+      sums.kl += Number.isFinite(kl) ? kl! : 0;
+      sums.entropy += entropy;
+      sums.steps += 1;
+    }
   }
 
   /** A new rollout: the figures to log, and the alarms that have something new to say. */
   rollout(figures: Figures): { metrics: Metrics; alarms: Alarm[] } {
     const { state, limits } = this;
-    const last = state.steps.at(-1);
-    if (last !== undefined && last.steps > 0) state.firstEntropy ??= last.entropy / last.steps;
-    state.first ??= figures;
+    state.rollouts += 1;
+    if (state.rollouts <= limits.window) state.first.push(figures);
     state.window = [...state.window, figures].slice(-limits.window);
-    const judged = judgedOf(state, state.first);
+    const judged = judgedOf(state);
     state.steps = [...state.steps, { kl: 0, entropy: 0, steps: 0 }].slice(-limits.window);
     const alarms = judge(judged, limits).filter(({ name, severity }) => severity >= WORSE * (state.told[name] ?? 0));
     for (const { name, severity } of alarms) state.told[name] = Math.min(severity, Number.MAX_VALUE);
@@ -59,27 +71,28 @@ export class Watch {
   }
 }
 
-function judgedOf({ window, steps, firstEntropy }: WatchState, first: Figures): Judged {
-  const budget = bigramBudget(first);
+function judgedOf({ first, firstSteps, window, steps }: WatchState): Judged {
+  const budget = Math.min(...first.map((each) => bigramBudget(each)));
   const count = steps.reduce((sum, each) => sum + each.steps, 0);
+  const distinctOf = (rollouts: readonly Figures[]) => meanOf(rollouts.map((each) => rarefiedDistinct(each, budget)));
   return {
     lengthCorrelation: lengthCorrelation(window),
     provenCorrelation: provenCorrelation(window),
     length: meanOf(window.map(({ length }) => length))!,
-    firstLength: first.length,
-    distinct: meanOf(window.map((each) => rarefiedDistinct(each, budget))),
-    firstDistinct: rarefiedDistinct(first, budget),
+    firstLength: meanOf(first.map(({ length }) => length))!,
+    distinct: distinctOf(window),
+    firstDistinct: distinctOf(first),
     selfSimilarity: meanOf(window.map(({ selfSimilarity }) => selfSimilarity)),
-    copied: meanOf(window.map((each) => each.copied))!,
-    zeroVariance: meanOf(window.map((each) => each.zeroVariance)),
+    copied: meanOf(window.map(({ copied }) => copied))!,
+    zeroVariance: meanOf(window.map(({ zeroVariance }) => zeroVariance)),
     promptShare: promptShare(window),
-    beyondHuman: meanOf(window.map((each) => each.beyondHuman)),
+    beyondHuman: meanOf(window.map(({ beyondHuman }) => beyondHuman)),
     ...(count === 0
       ? {}
       : {
           kl: steps.reduce((sum, each) => sum + each.kl, 0) / count,
           entropy: steps.reduce((sum, each) => sum + each.entropy, 0) / count,
-          firstEntropy: firstEntropy ?? undefined,
+          firstEntropy: firstSteps.entropy / firstSteps.steps,
         }),
   };
 }

@@ -1,0 +1,161 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/config/load.js';
+import type { GrpoConfig } from '../../src/config/stages.js';
+import type { StageEvent } from '../../src/runs/events.js';
+import { readMetrics } from '../../src/runs/metrics.js';
+import { grpo } from '../../src/stages/grpo.js';
+import type { RolloutRecord } from '../../src/stages/grpo/rollout.js';
+import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../support/mini-humor.js';
+
+const root = await mkdtemp(join(tmpdir(), 'duanzi-rewards-'));
+const at = (name: string): string => join(root, name);
+afterAll(() => rm(root, { recursive: true }));
+
+const rows = miniRows(60);
+beforeAll(async () => {
+  await writeMiniData(at('data'), rows);
+  await writeMiniPolicy(at('policy'), rows);
+  await writeMiniEncoder(at('judge'), rows, 'classifier');
+});
+
+const configOf = (flags: Record<string, unknown>): Promise<GrpoConfig> =>
+  loadConfig({
+    stage: 'grpo',
+    flags: {
+      model: at('policy'),
+      'data.dir': at('data'),
+      'data.validationFraction': 0.2,
+      'data.templates.headline': '标题：{headline}\n',
+      'data.templates.words': '词语：{word1}、{word2}\n',
+      'lora.r': 4,
+      'grpo.numGenerations': 4,
+      'grpo.completionsPerRollout': 8,
+      'grpo.batchSize': 8,
+      'grpo.maxSteps': 4,
+      'grpo.maxCompletionLength': 12,
+      'grpo.learningRate': 0.01,
+      'grpo.warmupSteps': 0,
+      'grpo.loggingSteps': 1,
+      'grpo.saveSteps': 2,
+      'grpo.evalPrompts': 0,
+      threads: 1,
+      ...flags,
+    },
+  });
+
+async function run(out: string, flags: Record<string, unknown>): Promise<StageEvent[]> {
+  const events: StageEvent[] = [];
+  await grpo(await configOf({ ...flags, out: at(out) }), { onEvent: (event) => events.push(event) });
+  return events;
+}
+
+const trained = (out: string): Record<string, number>[] =>
+  readMetrics(at(`${out}/metrics.jsonl`)).flatMap(({ values }) => ('loss' in values ? [values] : []));
+
+async function rollouts(out: string): Promise<(RolloutRecord & { step: number })[]> {
+  const lines = (await readFile(at(`${out}/rollouts.jsonl`), 'utf8')).trim().split('\n');
+  return lines.map((line) => JSON.parse(line) as RolloutRecord & { step: number });
+}
+
+describe('several rewards', () => {
+  const weights = { 'grpo.rewards.words.weight': 2, 'grpo.rewards.ending.weight': 0.5 };
+
+  it('are weighed and summed, each logged under its name; one may not apply', async () => {
+    await run('several', { ...weights, rm: at('judge'), 'grpo.rewards.model.weight': -1 });
+    const records = await rollouts('several');
+    const templates = new Set<string>();
+    for (const { reward, rewards, template, finishReason } of records) {
+      templates.add(template);
+      expect(Object.keys(rewards!)).toEqual(['reward_model', 'words', 'ending']);
+      expect(rewards!['words'] === null).toBe(template === 'headline');
+      expect(rewards!['ending']).toBe(finishReason === 'stop' ? 1 : 0);
+      const sum = -rewards!['reward_model']! + 2 * (rewards!['words'] ?? 0) + 0.5 * rewards!['ending']!;
+      expect(reward).toBeCloseTo(sum, 10);
+    }
+    expect([...templates].sort()).toEqual(['headline', 'words']);
+    const [first] = trained('several');
+    const own = records.filter(({ step }) => step === 1).map(({ rewards }) => rewards!['ending']!);
+    expect(first!['rewards/ending/mean']).toBeCloseTo(own.reduce((a, b) => a + b, 0) / own.length, 10);
+    for (const name of ['reward_model', 'words', 'ending']) expect(first).toHaveProperty(`rewards/${name}/std`);
+  });
+
+  it('are normalised one by one where that is asked for', async () => {
+    const flags = { ...weights, 'grpo.maxSteps': 1, 'grpo.rewards.length.weight': 1 };
+    await run('sum', { ...flags });
+    await run('each', { ...flags, 'grpo.rewards.aggregation': 'normalize_then_sum' });
+    const [sum, each] = [await rollouts('sum'), await rollouts('each')];
+    expect(each.map(({ completion }) => completion)).toEqual(sum.map(({ completion }) => completion));
+    expect(each.map(({ reward }) => reward)).toEqual(sum.map(({ reward }) => reward));
+    expect(each.map(({ advantage }) => advantage)).not.toEqual(sum.map(({ advantage }) => advantage));
+  });
+
+  it('are needed: none at all is refused', async () => {
+    await expect(configOf({})).rejects.toMatchObject({
+      code: 'config.combination',
+      fix: expect.stringMatching(/--reward FILE/) as unknown,
+    });
+    const unweighted = { rm: at('judge'), 'grpo.rewards.model.weight': 0 };
+    await expect(configOf(unweighted)).rejects.toThrow(
+      /grpo\.rewards\.model\.weight is 0, and nothing else is rewarded/,
+    );
+    await expect(
+      configOf({ ...unweighted, 'grpo.rewards.file.weight': 0, 'grpo.rewards.file.path': 'r.ts' }),
+    ).rejects.toThrow();
+  });
+});
+
+describe('a reward of one’s own', () => {
+  it('rewards by itself, without a reward model', async () => {
+    await writeFile(
+      at('vowels.ts'),
+      `
+      import type { Reward } from 'duanzi';
+      const reward: Reward = async (rows) => rows.map(({ completion, fields }) =>
+        completion === '' ? null : completion.length / 10 + (fields['headline'] === undefined ? 100 : 0));
+      export default reward;
+    `,
+    );
+    await run('own', { 'grpo.rewards.file.path': at('vowels.ts') });
+    for (const { completion, reward } of await rollouts('own')) {
+      if (completion === '') expect(reward).toBeNull();
+      else expect(reward).toBeCloseTo(completion.length / 10, 10);
+    }
+    expect(trained('own')[0]).toHaveProperty('rewards/vowels/mean');
+  });
+
+  it('that fails in the midst ends the run, which goes on when it is mended, and says that it is another', async () => {
+    const source = (body: string): string =>
+      `let calls = 0;\nexport default (rows) => {\n  calls += 1;\n  ${body}\n  return rows.map((row) => row.completion.length);\n};\n`;
+    await writeFile(at('frail.ts'), source('if (calls === 4) throw new Error("a bad day");'));
+    const flags = { 'grpo.rewards.file.path': at('frail.ts') };
+    await expect(run('frail', flags)).rejects.toMatchObject({
+      code: 'reward.threw',
+      message: 'The reward threw Error: a bad day',
+      where: `${at('frail.ts')}:4:26`,
+    });
+    await writeFile(at('frail.ts'), source(''));
+    const events = await run('frail', { ...flags, resume: true });
+    expect(events.flatMap((event) => (event.type === 'warning' ? [event.code] : []))).toEqual(['reward.changed']);
+    expect(events.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([3, 4]);
+
+    await run('strong', flags);
+    const files = (out: string): Promise<Buffer[]> =>
+      Promise.all(
+        ['adapter/adapter_model.safetensors', 'metrics.jsonl', 'rollouts.jsonl'].map((name) =>
+          readFile(at(`${out}/${name}`)),
+        ),
+      );
+    expect(await files('frail')).toEqual(await files('strong'));
+  });
+
+  it('that does not compile is refused before anything is written', async () => {
+    await writeFile(at('broken.ts'), 'export default (rows =>');
+    await expect(run('broken', { 'grpo.rewards.file.path': at('broken.ts') })).rejects.toMatchObject({
+      code: 'reward.syntax',
+    });
+    await expect(readFile(at('broken/manifest.json'))).rejects.toThrow('ENOENT');
+  });
+});
