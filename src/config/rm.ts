@@ -23,9 +23,17 @@ export const rmSection = z
   .strictObject({
     maxLength: key(count(8).default(128), 'Longest text in tokens, prompt, completion and special tokens together.'),
     ...training,
+    objective: key(
+      z.enum(['labels', 'pairs']).default('labels'),
+      'labels: texts with label 0 or 1; pairs: the columns prompt, chosen and rejected of data.file (Bradley–Terry).',
+    ),
+    centering: key(
+      z.number().min(0).default(0),
+      'Weight of the squared sum of the rewards of a pair, which keeps them around zero (pairs).',
+    ),
     rdropAlpha: key(
       z.number().min(0).default(4),
-      'Weight of the symmetric KL between two dropout passes, halved; 0 makes one pass only.',
+      'Weight of the symmetric KL between two dropout passes, halved; 0 makes one pass only (labels).',
     ),
     dropout: key(z.number().min(0).lt(1).optional(), "Dropout instead of the model config's."),
     testFile: key(z.string().min(1).optional(), 'Labelled rows looked at once, after training.', { path: true }),

@@ -104,7 +104,10 @@ export const stageSchemas = {
       sft,
     })
     .superRefine(needData),
-  rm: z.strictObject({ ...runKeys('rm'), model: encoder, data, rm }).superRefine(needData),
+  rm: z.strictObject({ ...runKeys('rm'), model: encoder, data, rm }).superRefine((config, context) => {
+    if (config.rm.objective === 'pairs') needPairs(config, context);
+    else needData(config, context);
+  }),
   grpo: z
     .strictObject({
       ...runKeys('grpo'),

@@ -9,7 +9,7 @@ import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import { Classifier, classifierContext, type ClassifyOptions } from './classifier.js';
 
-/** Labels of a reward model by their index; the reward is the logit of the second. */
+/** Labels of a reward model by their index; the reward is the logit of the second. One of pairs has a single label. */
 export const REWARD_LABELS = ['not_humorous', 'humorous'] as const;
 
 export type RewardOptions = Pick<ClassifyOptions, 'batchSize' | 'onProgress'>;
@@ -32,7 +32,7 @@ export class RewardModel {
   /**
    * Opens a model folder; its weights stay in their files.
    *
-   * @throws UserError when the folder is missing or wrong, holds no classifier of two labels, or its parts do not fit
+   * @throws UserError when the folder is missing or wrong, holds no classifier of one or two labels, or its parts do not fit
    */
   static async open(runtime: Runtime, dir: string): Promise<RewardModel> {
     const folder = await openModelFolder(dir);
@@ -78,9 +78,9 @@ export class RewardModel {
     return this.classifier.logits(sequences, { ...options, padTokenId });
   }
 
-  /** The reward of each completion after its prompt, read as one text: the logit of "humorous". */
+  /** The reward of each completion after its prompt, read as one text: the logit of "humorous", or of the only label. */
   async score(pairs: readonly TextPair[], options: RewardOptions): Promise<number[]> {
-    return (await this.pairLogits(pairs, options)).map((row) => row[1]!);
+    return (await this.pairLogits(pairs, options)).map((row) => row.at(-1)!);
   }
 
   /** Logits of each completion after its prompt, read as one text. */
@@ -102,8 +102,12 @@ export class RewardModel {
   }
 }
 
-/** P("humorous") of a row of logits. */
-export const humorousProbability = (logits: readonly number[]): number => 1 / (1 + Math.exp(logits[0]! - logits[1]!));
+/** Log-odds of "humorous" of a row of logits; of a single label, the reward of which differences are log-odds. */
+export const logOdds = (logits: readonly number[]): number =>
+  logits.length === 1 ? logits[0]! : logits[1]! - logits[0]!;
+
+/** P("humorous") of a row of logits; of a single label, the chance to beat a text of reward 0. */
+export const humorousProbability = (logits: readonly number[]): number => 1 / (1 + Math.exp(-logOdds(logits)));
 
 /** The length, in tokens, that texts are cut to: what the tokenizer was told, within what the model has positions for. */
 export function textLimit(config: ModelConfig, told = Infinity): number {
@@ -120,17 +124,17 @@ function classifierConfig({ config, dir }: ModelFolder): ModelConfig {
       fix: 'Give a classifier (…ForSequenceClassification), such as `duanzi rm` leaves in model/.',
     });
   }
-  requireTwoLabels(config, dir);
+  requireLabels(config, dir, [1, REWARD_LABELS.length]);
   return config;
 }
 
-/** Refuses a classifier that does not tell exactly two labels apart. */
-export function requireTwoLabels({ labels }: ModelConfig, where: string): void {
-  if (labels.length === REWARD_LABELS.length) return;
+/** Refuses a classifier whose number of labels is none of `counts`. */
+export function requireLabels({ labels }: ModelConfig, where: string, counts: readonly number[]): void {
+  if (counts.includes(labels.length)) return;
   throw new UserError({
     code: 'model.labels',
-    message: `The classifier has ${labels.length} label${labels.length === 1 ? '' : 's'} (${labels.join(', ')}), where a reward model has two: 0 for not humorous, 1 for humorous.`,
+    message: `The classifier has ${labels.length} label${labels.length === 1 ? '' : 's'} (${labels.join(', ')}), where a reward model of labels has two, 0 for not humorous and 1 for humorous, and one of pairs has one.`,
     where,
-    fix: 'Give a classifier of two labels, or an encoder without a head.',
+    fix: `Give a classifier of ${counts.join(' or ')} label${counts.join() === '1' ? '' : 's'}, or a model without a head.`,
   });
 }

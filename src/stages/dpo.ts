@@ -6,6 +6,7 @@ import { writeRunReport } from '../evaluation/run-report.js';
 import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
+import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
@@ -35,7 +36,8 @@ const POLICY = 'policy';
  * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise:
  * the weights with the lowest validation loss.
  */
-export async function dpo(config: DpoConfig, context: StageContext): Promise<string> {
+export async function dpo(given: DpoConfig, context: StageContext): Promise<string> {
+  const config = await withLocalModels(given, context);
   const section = config.dpo;
   const pairs = await loadPairs(config.data);
   const { quantization } = config;

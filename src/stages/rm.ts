@@ -28,6 +28,7 @@ import { trainLoop } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
+import { rewardHead } from './rm/pairs.js';
 
 /**
  * The reward model: a classifier (an encoder, or a causal model with a head) of prompt + completion as one text, all parameters learning, with R-Drop
@@ -39,10 +40,13 @@ import { scheduleOf } from '../training/schedule.js';
  * and F1 is high for a model that calls everything humorous; the figures stand beside what the prompt, the length and
  * n-grams alone achieve.
  *
+ * With pairs of texts in place of labels it learns a head of one label (see `rewardHead`).
+ *
  * Leaves `model/` in Hugging Face layout and the figures in `evaluation.json`.
  */
 export async function rm(given: RmConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
+  if (config.rm.objective === 'pairs') return rewardHead(config, context);
   const section = config.rm;
   const rows = await loadRows(config.data, ['rm_train'], 'required', { testFile: section.testFile });
   requireBothLabels(rows.train, config.data.dir ?? config.data.file);

@@ -6,11 +6,11 @@ import type { Tensor } from '../graph/tensor.js';
 import { bertFamilies } from '../models/config/bert.js';
 import { causalFamilies } from '../models/config/causal.js';
 import { isClassifier, type ModelConfig } from '../models/config/model-config.js';
-import { requireTwoLabels, REWARD_LABELS } from '../rewards/reward-model.js';
+import { requireLabels, REWARD_LABELS } from '../rewards/reward-model.js';
 import { initialWeights } from './initial-weights.js';
 
 /**
- * The classifier that a folder starts: its own one, or its body under a new head of two labels. `dropout` replaces the
+ * The classifier that a folder starts: its own one, or its body under a new head of `labels`. `dropout` replaces the
  * config's rates of hidden states, attention and head; `padTokenId` is what a causal model's texts are padded with.
  *
  * @throws UserError when the folder holds a classifier of other labels
@@ -19,9 +19,10 @@ export function classifierConfig(
   { config, dir }: Pick<ModelFolder, 'config' | 'dir'>,
   dropout: number | undefined,
   padTokenId?: number,
+  labels: readonly string[] = REWARD_LABELS,
 ): ModelConfig {
-  if (isClassifier(config)) requireTwoLabels(config, dir);
-  const head = { labels: isClassifier(config) ? config.labels : REWARD_LABELS, dtype: 'float32' as const };
+  if (isClassifier(config)) requireLabels(config, dir, [labels.length]);
+  const head = { labels: isClassifier(config) ? config.labels : labels, dtype: 'float32' as const };
   if (config.kind === 'causal') {
     return {
       ...config,

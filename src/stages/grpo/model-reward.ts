@@ -2,7 +2,7 @@ import type { RewardsConfig } from '../../config/rewards.js';
 import { requireTokenizer } from '../../generation/policy.js';
 import type { LengthControl } from '../../rewards/length-control.js';
 import type { RewardRow, Scores } from '../../rewards/reward.js';
-import { RewardModel, type TextPair } from '../../rewards/reward-model.js';
+import { logOdds, RewardModel, type TextPair } from '../../rewards/reward-model.js';
 import type { Runtime } from '../../runtime/runtime.js';
 import { characters } from '../../text/characters.js';
 import type { Metrics } from '../../training/loop.js';
@@ -63,6 +63,6 @@ export class ModelReward implements RewardSource {
   async #rate(pairs: readonly TextPair[]): Promise<number[]> {
     const { score, temperature, batchSize } = this.settings;
     const logits = await this.model.pairLogits(pairs, { batchSize });
-    return logits.map(([not, humorous]) => (score === 'humorous' ? humorous! : humorous! - not!) / temperature);
+    return logits.map((row) => (score === 'humorous' ? row.at(-1)! : logOdds(row)) / temperature);
   }
 }
