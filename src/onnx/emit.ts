@@ -2,7 +2,7 @@ import { termsOf, type Dim } from '../graph/dim.js';
 import { GraphError, type Graph, type Node, type TensorType, type Value } from '../graph/graph.js';
 import { tensor, type DType } from '../graph/tensor.js';
 import { verify } from '../graph/verify.js';
-import type { Emitter, OnnxAttribute } from '../ops/record.js';
+import type { Emitter, OnnxAttribute, ScanValue } from '../ops/record.js';
 import { recordOf } from '../ops/registry.js';
 import { attributeTypes, encodeModel, onnxTypes } from './schema.js';
 
@@ -43,7 +43,7 @@ class ModelEmitter implements Emitter {
   readonly #outputs: ReadonlyMap<string, Value>;
   readonly #bound: ReadonlyMap<string, BoundTensor>;
   readonly #names = new Map<Value, string>();
-  readonly #nodes: {
+  #nodes: {
     opType: string;
     domain: string;
     input: string[];
@@ -53,12 +53,15 @@ class ModelEmitter implements Emitter {
   }[] = [];
   readonly #initializers: unknown[] = [];
   readonly #inputs = new Map<string, TensorType>();
-  readonly #cache = new Map<string, string>();
+  #cache = new Map<string, string>();
+  readonly #read: ReadonlySet<Value>;
+  #named = 0;
 
   constructor(graph: Graph, { device, bound }: EmitOptions) {
     this.device = device;
     this.#live = graph.liveNodes();
     this.#outputs = graph.outputs;
+    this.#read = new Set([...this.#live.flatMap(({ inputs }) => inputs), ...graph.outputs.values()]);
     this.#bound = bound ?? new Map<string, BoundTensor>();
   }
 
@@ -127,10 +130,43 @@ class ModelEmitter implements Emitter {
     attributes: Record<string, OnnxAttribute> = {},
     domain = '',
   ): string[] {
-    const base = `${opType}_${this.#nodes.length}`;
+    const base = `${opType}_${this.#named++}`;
     const outputs = Array.from({ length: count }, (_, position) => (position === 0 ? base : `${base}:${position}`));
     this.#write([opType, inputs, attributes, domain], outputs);
     return outputs;
+  }
+
+  scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[] {
+    const around = { nodes: this.#nodes, cache: this.#cache };
+    // What the body makes is not there outside of it.
+    [this.#nodes, this.#cache] = [[], new Map(around.cache)];
+    const elements = inputs.map(({ dtype, shape }): [string, TensorType] => [
+      `element_${this.#named++}`,
+      { dtype, shape },
+    ]);
+    const stacked = body(elements.map(([name]) => name)).map((value): [string, TensorType] => [
+      this.node('Identity', [value.name]),
+      value,
+    ]);
+    const graph = {
+      name: `body_${this.#named++}`,
+      node: this.#nodes,
+      input: elements.map(valueInfo),
+      output: stacked.map(valueInfo),
+    };
+    [this.#nodes, this.#cache] = [around.nodes, around.cache];
+    const outputs = stacked.map(([name]) => `${name}_stacked`);
+    const names = inputs.map(({ name }) => name);
+    const attribute = [
+      attributeProto('num_scan_inputs', inputs.length),
+      { name: 'body', g: graph, type: attributeTypes.graph },
+    ];
+    this.#nodes.push({ opType: 'Scan', domain: '', input: names, output: outputs, name: outputs[0]!, attribute });
+    return outputs;
+  }
+
+  reads(value: Value): boolean {
+    return this.#read.has(value);
   }
 
   constant(dtype: DType, shape: readonly number[], values: Iterable<number>): string {

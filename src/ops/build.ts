@@ -194,6 +194,37 @@ export const tokenLogProbs = (logits: Value, ids: Value): Value =>
 /** logits (N, V) → entropy of each row's distribution, (N), in nats. */
 export const tokenEntropies = (logits: Value): Value => apply(logits.graph, 'tokenEntropies', [logits], {});
 
+/** Log-probabilities of chosen tokens, and what can be said of the distributions beside them, each (N). */
+export interface TokenScores {
+  /** Natural logarithms; differentiable with respect to the hidden states. */
+  readonly logProbs: Value;
+  /** In nats; no gradient. */
+  readonly entropies: Value;
+  /** 1 where the token is the likeliest, 0 elsewhere. */
+  readonly correct: Value;
+}
+
+/**
+ * Log-probabilities of tokens under a frozen output head, without logits of all rows at once: see the op's record.
+ *
+ * @param hidden (N, H)
+ * @param ids int32 (N)
+ * @param rows (N, H), the rows of the head's matrix that belong to the ids
+ * @param head the matrix: (V, H) in a float dtype, or in 8 bits for a product with the hidden states
+ * @param chunk rows whose logits are in memory at a time
+ */
+export function linearLogProbs(
+  { hidden, ids, rows }: { hidden: Value; ids: Value; rows: Value },
+  head: Value | Int8Matrix,
+  chunk: number,
+): TokenScores {
+  const isFloat = 'node' in head;
+  const matrix = isFloat ? [head] : [head.weight, head.transposed, head.inputScale, head.outputScale];
+  const attributes: OpAttributes['linearLogProbs'] = { form: isFloat ? 'float' : 'int8', chunk };
+  const outputs = hidden.graph.add('linearLogProbs', [hidden, ids, rows, ...matrix], attributes);
+  return { logProbs: outputs[0]!, entropies: outputs[2]!, correct: outputs[3]! };
+}
+
 /**
  * Rotary position embedding in the half-split form of Hugging Face (Su et al., 2021): x (…, D), cos and sin
  * (…, D/2), broadcast → [x₁·cos − x₂·sin, x₂·cos + x₁·sin].

@@ -2,7 +2,7 @@ import { sizeOf } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { int8Matmul } from './build.js';
 import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
-import type { OpRecords } from './record.js';
+import type { Emitter, OpRecords } from './record.js';
 
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
@@ -15,6 +15,43 @@ type Five<T> = [T, T, T, T, T];
 const frozen = (): never => {
   throw new Error('a weight in 8 bits is frozen: it has no gradient, keep it in float32 to train it');
 };
+
+interface EmittedMatrix {
+  readonly weight: string;
+  readonly inputScale: string;
+  readonly outputScale: string;
+}
+
+/** Writes the product of rows (n, K) with a matrix (K, N) in 8 bits. */
+export function int8Product(emitter: Emitter, x: string, { weight, inputScale, outputScale }: EmittedMatrix): string {
+  if (emitter.device !== 'cpu') throw new Error(`8-bit products have no kernel on ${emitter.device}`);
+  const scaled = emitter.node('Mul', [x, inputScale]);
+  const step = rowSteps(emitter, emitter.node('Abs', [scaled]), LEVELS);
+  return productOfRows(emitter, scaled, { step, zero: LEVELS + 1, weight, outputScale });
+}
+
+/** The scale of each row, (n, 1), that spreads its largest value over so many levels. */
+export function rowSteps(emitter: Emitter, magnitudes: string, levels: number): string {
+  const last = emitter.constant('int64', [1], [1]);
+  const largest = emitter.node('ReduceMax', [magnitudes, last], { keepdims: 1 });
+  const even = emitter.node('Mul', [largest, emitter.constant('float32', [], [1 / levels])]);
+  return emitter.node('Max', [even, emitter.constant('float32', [], [SMALLEST])]);
+}
+
+/** Rounds rows with their steps and multiplies: integers inside, float32 outside. */
+export function productOfRows(
+  emitter: Emitter,
+  rows: string,
+  by: { readonly step: string; readonly zero: number; readonly weight: string; readonly outputScale: string },
+): string {
+  const zero = emitter.constant('uint8', [], [by.zero]);
+  const steps = emitter.node('Reshape', [by.step, emitter.constant('int64', [1], [-1])]);
+  const zeros = emitter.node('Expand', [zero, emitter.node('Shape', [steps])]);
+  const bytes = emitter.node('QuantizeLinear', [rows, steps, zeros], { axis: 0 });
+  const one = emitter.constant('float32', [], [1]);
+  const operands = [bytes, by.weight, one, by.outputScale, zero];
+  return emitter.node('Mul', [emitter.node('MatMulIntegerToFloat', operands, {}, 'com.microsoft'), by.step]);
+}
 
 /**
  * Products with a frozen matrix kept in 8 bits. Both sides of the matrix have scales, W = diag(c) · Q · diag(s), so that
@@ -40,34 +77,13 @@ export const quantized: OpRecords<'int8Matmul'> = {
       return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), outer] }];
     },
     emit: (emitter, node) => {
-      if (emitter.device !== 'cpu') throw new Error(`8-bit products have no kernel on ${emitter.device}`);
       const [x, weight, , inputScale, outputScale] = node.inputs.map((input) => emitter.name(input)) as Five<string>;
       const { shape } = node.inputs[0]!;
-      const inner = shape.at(-1)!;
-      const rows = sizeOf(shape.slice(0, -1));
-      const flat = shape.length === 2 ? x : emitter.node('Reshape', [x, emitter.dims([rows, inner])]);
-      const scaled = emitter.node('Mul', [flat, inputScale]);
-      const last = emitter.constant('int64', [1], [1]);
-      const largest = emitter.node('ReduceMax', [emitter.node('Abs', [scaled]), last], { keepdims: 1 });
-      const step = emitter.node('Max', [
-        emitter.node('Mul', [largest, emitter.constant('float32', [], [1 / LEVELS])]),
-        emitter.constant('float32', [], [SMALLEST]),
-      ]);
-      const zero = emitter.constant('uint8', [], [LEVELS + 1]);
-      const perRow = emitter.dims([rows]);
-      const steps = emitter.node('Reshape', [step, perRow]);
-      const bytes = emitter.node('QuantizeLinear', [scaled, steps, emitter.node('Expand', [zero, perRow])], {
-        axis: 0,
-      });
-      const one = emitter.constant('float32', [], [1]);
-      const product = emitter.node(
-        'MatMulIntegerToFloat',
-        [bytes, weight, one, outputScale, zero],
-        {},
-        'com.microsoft',
-      );
-      const y = emitter.node('Mul', [product, step]);
-      return [shape.length === 2 ? y : emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
+      const matrix = { weight, inputScale, outputScale };
+      if (shape.length === 2) return [int8Product(emitter, x, matrix)];
+      const rows = emitter.dims([sizeOf(shape.slice(0, -1)), shape.at(-1)!]);
+      const y = int8Product(emitter, emitter.node('Reshape', [x, rows]), matrix);
+      return [emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
     },
     // dx = ((dy ∘ s) · Qᵀ) ∘ c: the same product with the sides exchanged
     vjp: ({ grad, inputs }) => {

@@ -5,6 +5,11 @@ import type { DType } from '../graph/tensor.js';
 /** ONNX attribute values: a number is an integer unless wrapped as a float. */
 export type OnnxAttribute = number | string | readonly number[] | { readonly float: number };
 
+/** An ONNX value of a scan's body, and its type. */
+export interface ScanValue extends TensorType {
+  readonly name: string;
+}
+
 /** What an op writes its ONNX nodes to; implemented by `src/onnx`. */
 export interface Emitter {
   /** The execution provider that the model is for: emission may differ, the mathematics may not. */
@@ -21,6 +26,16 @@ export interface Emitter {
     attributes?: Record<string, OnnxAttribute>,
     domain?: string,
   ): string[];
+  /**
+   * Computes `body` once for each element along the first axis of the inputs and stacks what comes out. The body's nodes
+   * may read any value of the graph around it.
+   *
+   * @param inputs ONNX names, and the type of one element
+   * @param body from the elements' names to names and types of what to stack
+   */
+  scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[];
+  /** Whether anything reads a value: what nothing reads need not be computed. */
+  reads(value: Value): boolean;
   /** A small tensor written into the model. */
   constant(dtype: DType, shape: readonly number[], values: Iterable<number>): string;
   /** A 1-D int64 tensor holding the dimensions at run time. */
@@ -109,6 +124,7 @@ export interface OpAttributes {
   tokenLogProbs: NoAttributes;
   tokenLogProbsGrad: NoAttributes;
   tokenEntropies: NoAttributes;
+  linearLogProbs: { form: 'float' | 'int8'; chunk: number };
   rotary: NoAttributes;
   iota: { size: Dim };
   dropoutMask: { shape: readonly Dim[]; rate: number; salt: number; dtype: DType };

@@ -2,6 +2,7 @@ import { Graph, type TensorType } from '../graph/graph.js';
 import { elementwise } from './elementwise.js';
 import { indexing } from './indexing.js';
 import { language } from './language.js';
+import { linearLogProbs } from './linear-log-probs.js';
 import { logic } from './logic.js';
 import { matmul } from './matmul.js';
 import { normalization } from './normalization.js';
@@ -19,6 +20,7 @@ export const ops: OpRecords<OpName> = {
   ...logic,
   ...matmul,
   ...quantized,
+  ...linearLogProbs,
   ...reduce,
   ...normalization,
   ...shapeOps,
