@@ -1,8 +1,8 @@
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
-import { causalInputs, causalHidden, causalLogits } from '../models/causal.js';
+import { causalInputs, causalHidden, causalScores } from '../models/causal.js';
 import { ModelContext } from '../nn/context.js';
 import { rowsAt } from '../nn/losses.js';
-import { div, tokenLogProbs } from '../ops/build.js';
+import { div } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
 import { inferenceOptions, type CausalModel } from './decoder.js';
@@ -22,9 +22,10 @@ export class Scorer {
     const context = new ModelContext(newGraph(), inferenceOptions(model));
     const { graph } = context;
     const { hidden } = causalHidden(context, model.config, causalInputs(context));
-    const logits = causalLogits(context, model.config, rowsAt(hidden, graph.input('rows', 'int32', ['N'])));
-    const scaled = div(logits, graph.input('temperature', 'float32', []));
-    graph.output('logprobs', tokenLogProbs(scaled, graph.input('targets', 'int32', ['N'])));
+    const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
+    const scaled = div(rows, graph.input('temperature', 'float32', []));
+    const { logProbs } = causalScores(context, model.config, scaled, graph.input('targets', 'int32', ['N']));
+    graph.output('logprobs', logProbs);
     return new Scorer(await runtime.compile(graph, model.weights));
   }
 

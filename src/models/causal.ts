@@ -5,7 +5,17 @@ import { causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
 import { multiply, type ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
 import { rotaryAngles } from '../nn/rotary.js';
-import { add, gatherRows, groupQueryAttention, mul, reshape, rotary, silu } from '../ops/build.js';
+import {
+  add,
+  gatherRows,
+  groupQueryAttention,
+  linearLogProbs,
+  mul,
+  reshape,
+  rotary,
+  silu,
+  type TokenScores,
+} from '../ops/build.js';
 import type { CausalConfig } from './config/causal.js';
 import type { PaddedTokens } from './padded-tokens.js';
 
@@ -57,9 +67,22 @@ export function causalHidden(
 
 /** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
 export function causalLogits(context: ModelContext, config: CausalConfig, rows: Value): Value {
-  const name = config.tieWordEmbeddings ? EMBEDDINGS : 'lm_head.weight';
-  return multiply(rows, context.linearWeight(name, [config.vocabSize, config.hiddenSize]));
+  return multiply(rows, context.linearWeight(headName(config), [config.vocabSize, config.hiddenSize]));
 }
+
+/** Rows whose logits exist at a time: measured, see docs/performance.md. */
+const CHUNK = 64;
+
+/** Log-probabilities of ids int32 (N) at given rows (N, hiddenSize) by a frozen head, whose logits never exist all at once. */
+export function causalScores(context: ModelContext, config: CausalConfig, rows: Value, ids: Value): TokenScores {
+  const shape = [config.vocabSize, config.hiddenSize] as const;
+  const name = headName(config);
+  const head = context.linearWeight(name, shape);
+  const chosen = gatherRows(context.weight(name, shape), ids);
+  return linearLogProbs({ hidden: rows, ids, rows: chosen }, head.form === 'int8' ? head.matrix : head.weight, CHUNK);
+}
+
+const headName = (config: CausalConfig): string => (config.tieWordEmbeddings ? EMBEDDINGS : 'lm_head.weight');
 
 const EMBEDDINGS = 'model.embed_tokens.weight';
 

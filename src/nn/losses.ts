@@ -18,6 +18,7 @@ import {
   sub,
   tokenEntropies,
   tokenLogProbs,
+  type TokenScores,
 } from '../ops/build.js';
 
 /** Mean cross entropy of classes, in nats: logits (N, C), labels int32 (N) → scalar. */
@@ -49,6 +50,12 @@ export function tokenStatistics(logits: Value, targets: Value): { entropies: Val
   const chosen = reshape(gatherElements(fixed, reshape(targets, [rows, 1])), [rows]);
   return { entropies, correct: cast(equal(chosen, reduceMax(fixed, 1)), logits.dtype) };
 }
+
+/** The same and the log-probabilities, with their gradient, from logits that exist as a whole. */
+export const scoresOfLogits = (logits: Value, targets: Value): TokenScores => ({
+  logProbs: tokenLogProbs(logits, targets),
+  ...tokenStatistics(logits, targets),
+});
 
 /** Rows of hidden states (B, T, H) at positions int32 (N) of the flattened (B·T) → (N, H). */
 export function rowsAt(hidden: Value, positions: Value): Value {

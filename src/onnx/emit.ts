@@ -37,22 +37,27 @@ export function emit(graph: Graph, options: EmitOptions): OnnxModel {
   return new ModelEmitter(graph, options).model();
 }
 
+interface NodeProto {
+  opType: string;
+  domain: string;
+  input: string[];
+  output: string[];
+  name: string;
+  attribute: unknown[];
+}
+
 class ModelEmitter implements Emitter {
   readonly device: string;
   readonly #live: readonly Node[];
   readonly #outputs: ReadonlyMap<string, Value>;
   readonly #bound: ReadonlyMap<string, BoundTensor>;
   readonly #names = new Map<Value, string>();
-  #nodes: {
-    opType: string;
-    domain: string;
-    input: string[];
-    output: string[];
-    name: string;
-    attribute: unknown[];
-  }[] = [];
+  #nodes: NodeProto[] = [];
   readonly #initializers: unknown[] = [];
   readonly #inputs = new Map<string, TensorType>();
+  /** Parameters that their files hold in a narrower dtype, by the name under which they are there. */
+  readonly #stored = new Map<Value, string>();
+  readonly #widened: NodeProto[] = [];
   #cache = new Map<string, string>();
   readonly #read: ReadonlySet<Value>;
   #named = 0;
@@ -82,7 +87,7 @@ class ModelEmitter implements Emitter {
       ],
       graph: {
         name: 'duanzi',
-        node: this.#nodes,
+        node: [...this.#widened, ...this.#nodes],
         initializer: this.#initializers,
         input: [...this.#inputs].map(valueInfo),
         output: [...this.#outputs].map(valueInfo),
@@ -114,8 +119,24 @@ class ModelEmitter implements Emitter {
   }
 
   name(value: Value): string {
-    const name = this.#names.get(value);
+    const name = this.#names.get(value) ?? this.#widen(value);
     if (name === undefined) throw new Error(`node ${value.node.index} ${value.node.op} is read before it is emitted`);
+    return name;
+  }
+
+  stored(value: Value): string | undefined {
+    return this.#stored.get(value);
+  }
+
+  /** The whole of a parameter in the dtype of the graph, made before everything else. */
+  #widen(value: Value): string | undefined {
+    const stored = this.#stored.get(value);
+    if (stored === undefined) return undefined;
+    const here = this.#nodes;
+    this.#nodes = this.#widened;
+    const name = this.node('Cast', [stored], { to: onnxTypes[value.dtype] });
+    this.#nodes = here;
+    this.#names.set(value, name);
     return name;
   }
 
@@ -161,7 +182,7 @@ class ModelEmitter implements Emitter {
       attributeProto('num_scan_inputs', inputs.length),
       { name: 'body', g: graph, type: attributeTypes.graph },
     ];
-    this.#nodes.push({ opType: 'Scan', domain: '', input: names, output: outputs, name: outputs[0]!, attribute });
+    this.#nodes.push({ opType: 'Scan', domain: '', input: names, output: [...outputs], name: outputs[0]!, attribute });
     return outputs;
   }
 
@@ -226,8 +247,8 @@ class ModelEmitter implements Emitter {
     }
     const { dtype, shape, data } = bound;
     this.#initializers.push({ name, dims: shape, dataType: onnxTypes[dtype], ...tensorData(data) });
-    const widened = dtype === value.dtype ? name : this.node('Cast', [name], { to: onnxTypes[value.dtype] });
-    this.#names.set(value, widened);
+    if (dtype === value.dtype) this.#names.set(value, name);
+    else this.#stored.set(value, name);
   }
 
   #once(key: string, make: () => string): string {

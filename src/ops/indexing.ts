@@ -1,4 +1,4 @@
-import type { Node, TensorType } from '../graph/graph.js';
+import type { Node, TensorType, Value } from '../graph/graph.js';
 import {
   gatherElements as pick,
   gatherRows as rowsOf,
@@ -8,6 +8,7 @@ import {
 } from './build.js';
 import { sizeOf } from '../graph/dim.js';
 import { arity, requireAxis, requireDType, requireFloat, requireRank, requireSameDim } from './infer.js';
+import { onnxDType } from './logic.js';
 import type { Emitter, OpRecords } from './record.js';
 
 function requireSameLeading(x: TensorType, indices: TensorType): void {
@@ -34,13 +35,13 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
       requireAxis(table, 0);
       return [{ dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] }];
     },
-    emit: (emitter, node) => [
-      emitter.node(
-        'Gather',
-        node.inputs.map((input) => emitter.name(input)),
-        { axis: 0 },
-      ),
-    ],
+    emit: (emitter, node) => {
+      const [table, indices] = node.inputs as [Value, Value];
+      const stored = emitter.stored(table);
+      const rows = emitter.node('Gather', [stored ?? emitter.name(table), emitter.name(indices)], { axis: 0 });
+      // Widened after the choice: the whole table as float32 would take twice its memory.
+      return [stored === undefined ? rows : emitter.node('Cast', [rows], { to: onnxDType[table.dtype] })];
+    },
     // A row used several times gets the sum of their gradients.
     vjp: ({ grad, inputs }) => [
       () => {

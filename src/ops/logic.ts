@@ -37,7 +37,16 @@ function logical(opType: string, count: number): OpRecord<NoAttributes> {
   };
 }
 
-const onnxDType = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float64: 11, uint32: 12 } as const;
+export const onnxDType = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float64: 11,
+  uint32: 12,
+} as const;
 
 export const logic: OpRecords<'equal' | 'less' | 'and' | 'or' | 'not' | 'where' | 'cast'> = {
   equal: comparison('Equal'),

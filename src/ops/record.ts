@@ -34,6 +34,8 @@ export interface Emitter {
    * @param body from the elements' names to names and types of what to stack
    */
   scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[];
+  /** The name of a parameter as its file holds it, where that is in a narrower dtype than the graph's. */
+  stored(value: Value): string | undefined;
   /** Whether anything reads a value: what nothing reads need not be computed. */
   reads(value: Value): boolean;
   /** A small tensor written into the model. */

@@ -4,10 +4,10 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import type { EncoderConfig } from '../models/config/model-config.js';
 import type { CausalConfig } from '../models/config/causal.js';
 import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../models/encoder.js';
-import { causalFeeds, causalInputs, causalHidden, causalLogits } from '../models/causal.js';
+import { causalFeeds, causalInputs, causalHidden, causalLogits, causalScores } from '../models/causal.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
-import { rowsAt, tokenStatistics } from '../nn/losses.js';
-import { div, exp, mul, neg, reduceSum, stopGradient, tokenLogProbs } from '../ops/build.js';
+import { rowsAt, scoresOfLogits } from '../nn/losses.js';
+import { div, exp, mul, neg, reduceSum, stopGradient, type TokenScores } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { RandomStream } from '../random.js';
 import type { SampleBatch, TokenBatch } from '../text/collate.js';
@@ -37,40 +37,44 @@ export interface LanguageOptions extends ContextOptions {
 function withLoss(
   context: ModelContext,
   hidden: Value,
-  logitsOf: (rows: Value) => Value,
+  scoresOf: (rows: Value, targets: Value) => TokenScores,
   { statistics = false, lossType = 'nll' }: LanguageOptions,
 ): LanguageGraph {
   const { graph } = context;
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const divisor = graph.input('divisor', 'float32', []);
-  const logits = logitsOf(rowsAt(hidden, rows));
-  const logProbs = tokenLogProbs(logits, targets);
+  const { logProbs, entropies, correct } = scoresOf(rowsAt(hidden, rows), targets);
   const crossEntropy = neg(logProbs);
   const tokenLoss = lossType === 'nll' ? crossEntropy : mul(crossEntropy, stopGradient(exp(logProbs)));
   const loss = div(reduceSum(tokenLoss), divisor);
   graph.output('loss', loss);
   graph.output('token_loss', tokenLoss);
   if (statistics) {
-    const { entropies, correct } = tokenStatistics(logits, targets);
     graph.output('token_entropy', entropies);
     graph.output('token_correct', correct);
   }
   return { graph, context, loss };
 }
 
-/** Next-token prediction with a causal model. */
+/** Next-token prediction with a causal model, whose head is frozen where an adapter learns. */
 export function causalGraph(config: CausalConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
   const { hidden } = causalHidden(context, config, causalInputs(context));
-  return withLoss(context, hidden, (rows) => causalLogits(context, config, rows), options);
+  const scores = (rows: Value, targets: Value): TokenScores =>
+    options.lora === undefined
+      ? scoresOfLogits(causalLogits(context, config, rows), targets)
+      : causalScores(context, config, rows, targets);
+  return withLoss(context, hidden, scores, options);
 }
 
 /** Masked-token prediction with an encoder. */
 export function maskedGraph(config: EncoderConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
   const hidden = encoderHidden(context, config);
-  return withLoss(context, hidden, (rows) => encoderMaskedLogits(context, config, rows), options);
+  const scores = (rows: Value, targets: Value): TokenScores =>
+    scoresOfLogits(encoderMaskedLogits(context, config, rows), targets);
+  return withLoss(context, hidden, scores, options);
 }
 
 /** Tokens that a causal loss learns: those of the completion, except at the start of a row, which nothing predicts. */

@@ -1,12 +1,25 @@
 import type { Value } from '../../graph/graph.js';
 import type { CausalConfig } from '../../models/config/causal.js';
-import { causalInputs, causalHidden, causalLogits } from '../../models/causal.js';
+import { causalInputs, causalHidden, causalLogits, causalScores } from '../../models/causal.js';
 import { ModelContext, type LoraSettings } from '../../nn/context.js';
 import { grpoLoss, needsSequences } from '../../nn/grpo/loss.js';
 import type { GrpoLossSettings } from '../../nn/grpo/settings.js';
 import { rowsAt } from '../../nn/losses.js';
-import { mul, tokenEntropies, tokenLogProbs } from '../../ops/build.js';
+import { mul, tokenEntropies, tokenLogProbs, type TokenScores } from '../../ops/build.js';
 import { newGraph } from '../../ops/registry.js';
+
+/** Scores of tokens; with an entropy bonus from whole logits, as only those have a gradient of their entropy. */
+function scoresOf(
+  context: ModelContext,
+  config: CausalConfig,
+  rows: Value,
+  targets: Value,
+  { entropyBonus }: GrpoLossSettings,
+): Pick<TokenScores, 'logProbs' | 'entropies'> {
+  if (!entropyBonus) return causalScores(context, config, rows, targets);
+  const logits = causalLogits(context, config, rows);
+  return { logProbs: tokenLogProbs(logits, targets), entropies: tokenEntropies(logits) };
+}
 
 /**
  * The GRPO loss of a policy, without dropout: log-probabilities are compared. Outputs: `loss`, and for the metrics
@@ -23,9 +36,7 @@ export function grpoGraph(
   const { hidden } = causalHidden(context, config, causalInputs(context));
   const targets = graph.input('targets', 'int32', ['N']);
   const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
-  const logits = mul(causalLogits(context, config, rows), 1 / settings.temperature);
-  const logProbs = tokenLogProbs(logits, targets);
-  const entropies = tokenEntropies(logits);
+  const { logProbs, entropies } = scoresOf(context, config, mul(rows, 1 / settings.temperature), targets, settings);
   const { loss, policyLoss, kept } = grpoLoss(
     {
       logProbs,

@@ -1,4 +1,6 @@
 import fc from 'fast-check';
+import { stream } from '../../../src/random.js';
+import { ndarray } from '../ndarray.js';
 import type { Dim } from '../../../src/graph/dim.js';
 import * as build from '../../../src/ops/build.js';
 import {
@@ -144,6 +146,31 @@ export const modelCases: readonly OpCase[] = [
       build: ([x, chosen]) => build.tokenLogProbs(x!, chosen!),
       reference: ([x, chosen]) => reference.tokenLogProbs(x!, chosen!),
     })),
+  ),
+  differentiable(
+    'linearLogProbs',
+    fc
+      .tuple(
+        dim,
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.nat(),
+      )
+      .map(([rows, width, vocabulary, chunk, seed]): OpInstance => {
+        const random = stream(seed, 'head');
+        // A constant: the head is frozen.
+        const head = ndarray([vocabulary, width], () => Math.fround(2 * random.uniform() - 1));
+        return {
+          operands: [float([rows, width]), int32([rows], integerBelow(vocabulary))],
+          build: ([hidden, ids], graph, dtype) => {
+            const matrix = build.constant(graph, dtype, [vocabulary, width], [...head.data]);
+            const given = { hidden: hidden!, ids: ids!, rows: build.gatherRows(matrix, ids!) };
+            return build.linearLogProbs(given, matrix, chunk).logProbs;
+          },
+          reference: ([hidden, ids]) => reference.tokenLogProbs(reference.matmul(hidden!, head, false, true), ids!),
+        };
+      }),
   ),
   forwardOnly(
     'tokenLogProbsGrad',
