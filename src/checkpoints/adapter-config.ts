@@ -12,6 +12,8 @@ export interface AdapterConfig {
   readonly targetModules: readonly string[];
   /** Scale by alpha/√r instead of alpha/r. */
   readonly useRslora: boolean;
+  /** Last parts of the names of modules whose weights the adapter holds whole, in place of the model's. */
+  readonly modulesToSave?: readonly string[];
   readonly taskType: 'CAUSAL_LM' | 'SEQ_CLS' | 'FEATURE_EXTRACTION' | null;
   readonly baseModelNameOrPath: string | null;
 }
@@ -32,6 +34,7 @@ const schema = z.looseObject({
   lora_dropout: orDefault(probability, 0),
   target_modules: z.array(z.string()).nonempty(),
   use_rslora: orDefault(z.boolean(), false),
+  modules_to_save: orDefault(z.array(z.string()).nullable(), null),
   bias: orDefault(z.string(), 'none'),
   task_type: orDefault(z.enum(['CAUSAL_LM', 'SEQ_CLS', 'FEATURE_EXTRACTION']).nullable(), null),
   base_model_name_or_path: orDefault(z.string().nullable(), null),
@@ -49,7 +52,6 @@ const unsupportedFields = [
   'fan_in_fan_out',
   'rank_pattern',
   'alpha_pattern',
-  'modules_to_save',
   'exclude_modules',
   'layers_to_transform',
   'layers_pattern',
@@ -86,6 +88,7 @@ export function parseAdapterConfig(json: unknown, where: string): AdapterConfig 
     loraDropout: raw.lora_dropout,
     targetModules: [...raw.target_modules].sort(),
     useRslora: raw.use_rslora,
+    ...(raw.modules_to_save !== null && raw.modules_to_save.length > 0 && { modulesToSave: raw.modules_to_save }),
     taskType: raw.task_type,
     baseModelNameOrPath: raw.base_model_name_or_path,
   };
@@ -99,7 +102,7 @@ const unsupportedAdapter = (what: string, where: string): UserError =>
     code: 'adapter.unsupported',
     message: `An adapter with ${what} is not supported.`,
     where,
-    fix: 'Give a plain LoRA adapter: bias none, one rank for all modules, no DoRA, no saved modules.',
+    fix: 'Give a plain LoRA adapter: bias none, one rank for all modules, no DoRA.',
   });
 
 /** The content of `adapter_config.json`, with every key that PEFT writes. */
@@ -128,7 +131,7 @@ export const adapterConfigToPeft = (config: AdapterConfig): Record<string, unkno
   lora_ga_config: null,
   megatron_config: null,
   megatron_core: 'megatron.core',
-  modules_to_save: null,
+  modules_to_save: config.modulesToSave ?? null,
   monteclora_config: null,
   peft_type: 'LORA',
   peft_version: '0.21.2',

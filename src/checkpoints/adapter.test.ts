@@ -4,13 +4,17 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
+import type { Tensor } from '../graph/tensor.js';
 import {
   adaptedModules,
   checkAdapter,
   initialAdapter,
+  loraNamesOf,
   loraTensorNames,
   openAdapter,
+  savedTensors,
   writeAdapter,
+  type AdapterFolder,
   type Shapes,
 } from './adapter.js';
 import { loraScale } from '../nn/context.js';
@@ -54,6 +58,7 @@ describe('adapter_config.json', () => {
       loraDropout: fc.double({ min: 0, max: 0.9, noNaN: true }),
       targetModules: fc.uniqueArray(fc.string(), { minLength: 1 }).map((names) => names.sort()),
       useRslora: fc.boolean(),
+      modulesToSave: fc.uniqueArray(fc.string(), { minLength: 1 }),
       taskType: fc.constantFrom('CAUSAL_LM', 'SEQ_CLS', 'FEATURE_EXTRACTION', null),
       baseModelNameOrPath: fc.option(fc.string()),
     });
@@ -80,7 +85,7 @@ describe('adapter_config.json', () => {
     [{ use_dora: true }, /use_dora true is not supported/],
     [{ bias: 'lora_only' }, /bias lora_only/],
     [{ peft_type: 'IA3' }, /peft_type IA3/],
-    [{ modules_to_save: ['classifier'] }, /modules_to_save \["classifier"\]/],
+    [{ modules_to_save: 'classifier' }, /`modules_to_save` is "classifier"/],
     [{ rank_pattern: { q_proj: 4 } }, /rank_pattern/],
     [{ init_lora_weights: 'pissa' }, /init_lora_weights "pissa"/],
     [{ target_modules: 'all-linear' }, /`target_modules` is "all-linear"/],
@@ -93,6 +98,57 @@ describe('adapter_config.json', () => {
   it('scales by alpha/r, or alpha/√r with rsLoRA', () => {
     expect(loraScale(loraOf({ config: { ...config, r: 16, loraAlpha: 32, useRslora: false } }))).toBe(2);
     expect(loraScale(loraOf({ config: { ...config, r: 16, loraAlpha: 32, useRslora: true } }))).toBe(8);
+  });
+});
+
+describe('modules that an adapter holds whole', () => {
+  const saving: AdapterConfig = { ...config, taskType: 'SEQ_CLS', modulesToSave: ['classifier', 'score'] };
+  const zerosOf = (sizes: Record<string, number[]>): Map<string, Tensor<'float32'>> =>
+    new Map(
+      Object.entries(sizes).map(([name, shape]) => [
+        name,
+        { dtype: 'float32', shape, data: new Float32Array(shape.reduce((product, size) => product * size, 1)) },
+      ]),
+    );
+  const factors = { [q.a]: [2, 4], [q.b]: [6, 2], [v.a]: [2, 4], [v.b]: [3, 2] };
+  const head = { 'base_model.model.classifier.weight': [2, 4], 'base_model.model.classifier.bias': [2] };
+  const withHead = shapes({
+    ...Object.fromEntries([...model].map(([name, { shape }]) => [name, [...shape]])),
+    'classifier.weight': [2, 4],
+    'classifier.bias': [2],
+  });
+  const written = async (name: string, tensors: Record<string, number[]>): Promise<AdapterFolder> => {
+    await writeAdapter(join(dir, name), { config: saving, tensors: zerosOf(tensors) });
+    return openAdapter(join(dir, name));
+  };
+
+  it('are written and read, and stand in for those of the model', async () => {
+    const adapter = await written('saved', { ...factors, ...head });
+    expect(adapter.config).toEqual(saving);
+    checkAdapter(adapter, withHead);
+    expect([...savedTensors(adapter).keys()].sort()).toEqual(['classifier.bias', 'classifier.weight']);
+    expect(loraNamesOf(adapter).sort()).toEqual(Object.keys(factors).sort());
+  });
+
+  it('may be brought to a model that lacks them', async () => {
+    const adapter = await written('brought', { ...factors, ...head });
+    expect(() => {
+      checkAdapter(adapter, model);
+    }).not.toThrow();
+  });
+
+  it('must have the shapes of those of the model, all of them', async () => {
+    const other = { ...head, 'base_model.model.classifier.weight': [3, 4] };
+    const [wrong, partial] = [
+      await written('wrong', { ...factors, ...other }),
+      await written('partial', { ...factors, 'base_model.model.classifier.weight': [2, 4] }),
+    ];
+    expect(() => {
+      checkAdapter(wrong, withHead);
+    }).toThrow('`base_model.model.classifier.weight` is (3, 4) where the model needs (2, 4)');
+    expect(() => {
+      checkAdapter(partial, withHead);
+    }).toThrow('it lacks `base_model.model.classifier.bias`');
   });
 });
 

@@ -64,6 +64,31 @@ export function adaptedModules(weights: Shapes, targets: readonly string[]): str
 const moduleOf = (weight: string): string | undefined => /^(.+(?<!embed_tokens|embeddings))\.weight$/.exec(weight)?.[1];
 const answersTo = (module: string, target: string): boolean => module === target || module.endsWith(`.${target}`);
 
+const savedPrefix = 'base_model.model.';
+
+/**
+ * The tensors that an adapter holds whole (PEFT's `modules_to_save`), such as a classifier's head, by the names of those
+ * of the model that they stand in for.
+ */
+export function savedTensors({ config, weights }: Pick<AdapterFolder, 'config' | 'weights'>): Map<string, TensorInfo> {
+  const saved = new Map<string, TensorInfo>();
+  for (const [full, info] of weights) {
+    const name = full.slice(savedPrefix.length);
+    if (full.startsWith(savedPrefix) && isSaved(name, config)) saved.set(name, { ...info, name });
+  }
+  return saved;
+}
+
+/** PEFT names of an adapter's factors A and B. */
+export const loraNamesOf = ({ weights }: Pick<AdapterFolder, 'weights'>): string[] =>
+  [...weights.keys()].filter((name) => /\.lora_[AB]\.weight$/.test(name));
+
+const isSaved = (name: string, { modulesToSave = [] }: AdapterConfig): boolean => {
+  const parts = name.split('.').slice(0, -1);
+  const isOf = (module: string): boolean => `.${parts.join('.')}.`.includes(`.${module}.`);
+  return !/\.lora_[AB]\.weight$/.test(name) && modulesToSave.some(isOf);
+};
+
 /** The shapes that an adapter's tensors must have to fit a model, by PEFT name, sorted by module. */
 export function adapterShapes(
   weights: Shapes,
@@ -100,12 +125,17 @@ export function checkAdapter(adapter: AdapterFolder, weights: Shapes): void {
 }
 
 function differencesOf(adapter: AdapterFolder, weights: Shapes): string[] {
-  let expected: Shapes;
+  let expected: Map<string, { readonly shape: readonly number[] }>;
   try {
     expected = adapterShapes(weights, adapter.config);
   } catch (error) {
     if (error instanceof UserError) return [error.message.replace(/\.$/, '')];
     throw error;
+  }
+  // A head that the model has not, the adapter may bring.
+  const saved = savedTensors(adapter);
+  for (const [name, { shape }] of weights) {
+    if (isSaved(name, adapter.config)) expected.set(`${savedPrefix}${name}`, { shape });
   }
   const differences: string[] = [];
   for (const [name, { shape }] of expected) {
@@ -116,7 +146,9 @@ function differencesOf(adapter: AdapterFolder, weights: Shapes): string[] {
     }
   }
   for (const name of adapter.weights.keys()) {
-    if (!expected.has(name)) differences.push(`the model has no place for \`${name}\``);
+    if (!expected.has(name) && !saved.has(name.slice(savedPrefix.length))) {
+      differences.push(`the model has no place for \`${name}\``);
+    }
   }
   return differences;
 }

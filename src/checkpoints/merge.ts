@@ -2,11 +2,20 @@ import { resolve } from 'node:path';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { WeightDtype } from '../models/config/fields.js';
-import { checkAdapter, loraTensorNames, openAdapter, adaptedModules, type AdapterFolder } from './adapter.js';
+import {
+  adaptedModules,
+  checkAdapter,
+  loraTensorNames,
+  openAdapter,
+  savedTensors,
+  type AdapterFolder,
+} from './adapter.js';
 import { loraScale } from '../nn/context.js';
 import { loraOf } from './adapter-config.js';
 import type { WriteFile } from './files.js';
 import { loadTensors, openModelFolder, type ModelFolder } from './model-folder.js';
+import { quantizationConfigToHuggingFace, type BitsAndBytesConfig } from './quantized/quantization-config.js';
+import { blockModules, fourBitSources } from './quantized/write-four-bit.js';
 import { readFloatRange, readFloats, type TensorInfo } from './safetensors.js';
 import { sourceInDtype, sourceOfFile, type TensorSource } from './safetensors-writer.js';
 import { encodeFloats, isFloat, type FloatDtype } from './stored-dtype.js';
@@ -46,6 +55,26 @@ export function addLora(
 /** What merged weights are stored as: one dtype for all, or each tensor's own. */
 export type MergeDtype = WeightDtype | 'keep';
 
+/** How a tensor of the model comes out of a merge. */
+interface Merged {
+  /** In the model; a tensor that the adapter holds whole lies in the adapter. */
+  readonly info: TensorInfo;
+  /** A and B, where the adapter changes it. */
+  readonly factors?: readonly [TensorInfo, TensorInfo];
+}
+
+function mergedTensors({ weights }: Pick<ModelFolder, 'weights'>, adapter: AdapterFolder): Map<string, Merged> {
+  checkAdapter(adapter, weights);
+  const merged = new Map<string, Merged>();
+  for (const [name, info] of [...weights, ...savedTensors(adapter)]) merged.set(name, { info });
+  for (const module of adaptedModules(weights, adapter.config.targetModules)) {
+    const info = weights.get(`${module}.weight`)!;
+    const names = loraTensorNames(module);
+    merged.set(info.name, { info, factors: [adapter.weights.get(names.a)!, adapter.weights.get(names.b)!] });
+  }
+  return merged;
+}
+
 /**
  * The tensors of a model with an adapter merged in, computed block by block as they are read.
  *
@@ -56,16 +85,10 @@ export function mergedSources(
   adapter: AdapterFolder,
   dtype: MergeDtype = 'keep',
 ): TensorSource[] {
-  checkAdapter(adapter, model.weights);
   const scaling = loraScale(loraOf(adapter));
-  const merged = new Map<string, TensorSource>();
-  for (const module of adaptedModules(model.weights, adapter.config.targetModules)) {
-    const weight = model.weights.get(`${module}.weight`)!;
-    const names = loraTensorNames(module);
-    const [a, b] = [adapter.weights.get(names.a)!, adapter.weights.get(names.b)!];
-    merged.set(weight.name, mergedSource(weight, a, b, scaling, dtypeOf(weight, dtype)));
-  }
-  return Array.from(model.weights, ([name, info]) => merged.get(name) ?? unmerged(info, dtype));
+  return Array.from(mergedTensors(model, adapter).values(), ({ info, factors }) =>
+    factors === undefined ? unmerged(info, dtype) : mergedSource(info, ...factors, scaling, dtypeOf(info, dtype)),
+  );
 }
 
 const dtypeOf = (weight: TensorInfo, dtype: MergeDtype): FloatDtype => {
@@ -111,7 +134,7 @@ export async function loadMergedTensors(
   names: Iterable<string>,
 ): Promise<Map<string, Tensor<'float32'>>> {
   checkAdapter(adapter, model.weights);
-  const tensors = await loadTensors(model.weights, names);
+  const tensors = await loadTensors(new Map([...model.weights, ...savedTensors(adapter)]), names);
   for (const module of adaptedModules(model.weights, adapter.config.targetModules)) {
     const weight = tensors.get(`${module}.weight`);
     if (weight === undefined) continue;
@@ -122,43 +145,116 @@ export async function loadMergedTensors(
   return tensors;
 }
 
+export interface MergeOptions {
+  /** Default `keep`; of a model in 4 bits that is the dtype that its config names. */
+  readonly dtype?: MergeDtype;
+  /** Quantises the linear layers of the blocks again, as bitsandbytes does. */
+  readonly quantization?: BitsAndBytesConfig;
+  readonly write?: WriteFile;
+}
+
 /**
  * Writes the model of `modelDir` with the adapter of `adapterDir` merged in, with its generation config and tokenizer.
- * In float16 and bfloat16 (which `keep` means for a model stored so) the sum is rounded, and the merged model answers
- * a little differently from model and adapter apart.
+ * A model in 4 bits is merged as it computes, dequantised. In float16 and bfloat16 (which `keep` means for a model
+ * stored so) and in 4 bits the sum is rounded, and the merged model answers a little differently from model and adapter
+ * apart.
  */
 export async function mergeAdapter(
   modelDir: string,
   adapterDir: string,
   outDir: string,
-  options: { dtype?: MergeDtype; write?: WriteFile } = {},
+  options: MergeOptions = {},
 ): Promise<void> {
-  const { dtype = 'keep', write } = options;
-  if (resolve(outDir) === resolve(modelDir)) {
-    throw new UserError({
-      code: 'merge.same-folder',
-      message: 'The merged model would overwrite the model that it is made from.',
-      where: outDir,
-      fix: 'Choose another output folder.',
-    });
-  }
+  if (resolve(outDir) === resolve(modelDir)) throw sameFolder(outDir);
   const model = await openModelFolder(modelDir);
-  const adapter = await openAdapter(adapterDir);
+  await writeModel(model, await openAdapter(adapterDir), outDir, options);
+}
+
+/** Writes the model of `modelDir` in 4 bits, as a bitsandbytes checkpoint: the linear layers of its blocks. */
+export async function quantizeModel(
+  modelDir: string,
+  outDir: string,
+  quantization: BitsAndBytesConfig,
+  options: Omit<MergeOptions, 'quantization'> = {},
+): Promise<void> {
+  if (resolve(outDir) === resolve(modelDir)) throw sameFolder(outDir);
+  await writeModel(await openModelFolder(modelDir), undefined, outDir, { ...options, quantization });
+}
+
+async function writeModel(
+  model: ModelFolder,
+  adapter: AdapterFolder | undefined,
+  outDir: string,
+  { dtype: given = 'keep', quantization, write }: MergeOptions,
+): Promise<void> {
+  const dtype =
+    given === 'keep' && (model.quantized.size > 0 || quantization !== undefined) ? model.config.dtype : given;
+  const whole =
+    adapter === undefined
+      ? Array.from(model.weights.values(), (info) => unmerged(info, dtype))
+      : mergedSources(model, adapter, dtype);
+  const json = dtype === 'keep' ? model.rawConfig : withDtype(model.rawConfig, dtype);
   await writeCheckpoint(
     outDir,
     {
-      json: dtype === 'keep' ? model.rawConfig : withDtype(model.rawConfig, dtype),
-      sources: mergedSources(model, adapter, dtype),
+      json: withQuantization(json, quantization),
+      sources:
+        quantization === undefined || dtype === 'keep'
+          ? whole
+          : await quantizedSources(model, adapter, whole, quantization, dtype),
       generationConfig: model.generationConfig,
-      tokenizerFrom: modelDir,
+      tokenizerFrom: model.dir,
     },
     write === undefined ? {} : { write },
   );
 }
+
+/** The same sources, but those of the blocks' linear layers in 4 bits. */
+async function quantizedSources(
+  model: ModelFolder,
+  adapter: AdapterFolder | undefined,
+  whole: readonly TensorSource[],
+  quantization: BitsAndBytesConfig,
+  dtype: WeightDtype,
+): Promise<TensorSource[]> {
+  const names = blockModules(model.weights).map((module) => `${module}.weight`);
+  const chosen = new Set(names);
+  const sources = whole.filter(({ name }) => !chosen.has(name));
+  for (const name of names) {
+    const { shape } = model.weights.get(name)!;
+    const read = async (): Promise<Float32Array> => {
+      const tensors =
+        adapter === undefined
+          ? await loadTensors(model.weights, [name])
+          : await loadMergedTensors(model, adapter, [name]);
+      return tensors.get(name)!.data;
+    };
+    sources.push(...(await fourBitSources({ name, shape, read }, quantization, dtype)));
+  }
+  return sources;
+}
+
+const sameFolder = (outDir: string): UserError =>
+  new UserError({
+    code: 'merge.same-folder',
+    message: 'The new model would overwrite the model that it is made from.',
+    where: outDir,
+    fix: 'Choose another output folder.',
+  });
 
 /** A `config.json` that names another dtype, under the keys it used. */
 function withDtype(json: Readonly<Record<string, unknown>>, dtype: WeightDtype): Record<string, unknown> {
   const used = ['dtype', 'torch_dtype'].filter((key) => key in json);
   const keys = used.length > 0 ? used : ['dtype'];
   return { ...json, ...Object.fromEntries(keys.map((key) => [key, dtype])) };
+}
+
+function withQuantization(
+  json: Readonly<Record<string, unknown>>,
+  quantization: BitsAndBytesConfig | undefined,
+): Record<string, unknown> {
+  const others = Object.entries(json).filter(([key]) => key !== 'quantization_config');
+  const given =
+    quantization === undefined ? [] : [['quantization_config', quantizationConfigToHuggingFace(quantization)]];
+  return Object.fromEntries([...others, ...given]) as Record<string, unknown>;
 }

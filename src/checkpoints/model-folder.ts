@@ -8,6 +8,8 @@ import { parseModelConfig, type ModelConfig } from '../models/config/model-confi
 import { explainFileError, readJsonObject } from './files.js';
 import { listed } from './listed.js';
 import { openWeights } from './open-weights.js';
+import { parseQuantizationConfig } from './quantized/quantization-config.js';
+import type { StoredFourBit } from './quantized/stored-four-bit.js';
 import { readFloats, type TensorInfo } from './safetensors.js';
 import { withStandardNames } from './standard-names.js';
 
@@ -21,7 +23,10 @@ export interface ModelFolder {
   readonly generationConfig: Readonly<Record<string, unknown>> | undefined;
   /** Every token id that ends a text, ascending: of both configs and of the tokenizer, where that was given. */
   readonly eosTokenIds: readonly number[];
+  /** By their names; those that are stored in 4 bits as float32. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
+  /** Those that are stored in 4 bits, as they are stored. */
+  readonly quantized: ReadonlyMap<string, StoredFourBit>;
 }
 
 /**
@@ -47,13 +52,16 @@ export async function openModelFolder(
     ...eosIdsOf(generationConfig ?? {}, generationFile),
     ...(options.tokenizerEosIds ?? []),
   ]);
+  parseQuantizationConfig(rawConfig, configFile);
+  const { weights, quantized } = await openWeights(dir, files);
   return {
     dir,
     rawConfig,
     config,
     generationConfig,
     eosTokenIds: [...eosTokenIds].sort((a, b) => a - b),
-    weights: withStandardNames(await openWeights(dir, files)),
+    weights: withStandardNames(weights),
+    quantized,
   };
 }
 

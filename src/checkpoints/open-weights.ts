@@ -5,6 +5,7 @@ import { parseJsonFields } from '../models/config/fields.js';
 import { converted } from './converted.js';
 import { readJsonObject } from './files.js';
 import { listed } from './listed.js';
+import { dequantizedSource, findFourBit, type StoredFourBit } from './quantized/stored-four-bit.js';
 import { readHeader, type TensorInfo } from './safetensors.js';
 import { inPlace, sourceOfStrided, type StridedTensor } from './strided.js';
 import { openTorchFile } from './torch/torch-file.js';
@@ -33,17 +34,31 @@ const forms: readonly Form[] = [
   },
 ];
 
+/** Weights, each where it can be read in place. */
+export interface OpenedWeights {
+  /** By their names; those that are stored in 4 bits as float32. */
+  readonly weights: ReadonlyMap<string, TensorInfo>;
+  /** Those that are stored in 4 bits, as they are stored. */
+  readonly quantized: ReadonlyMap<string, StoredFourBit>;
+}
+
 /**
- * Where the weights of a model folder lie, by their names. What cannot be read where it lies is converted first.
+ * Where the weights of a model folder lie. What cannot be read where it lies is converted first, one tensor at a time.
  *
  * @param files names of the folder's files
  * @throws UserError when there are none, a file is damaged, or an index and its shards do not fit together
  */
-export async function openWeights(dir: string, files: ReadonlySet<string>): Promise<ReadonlyMap<string, TensorInfo>> {
+export async function openWeights(dir: string, files: ReadonlySet<string>): Promise<OpenedWeights> {
   const form = forms.find(({ single, index }) => files.has(single) || files.has(index));
   if (form === undefined) throw noWeights(dir, files);
   const tensors = files.has(form.single) ? await form.open(join(dir, form.single)) : await openShards(form, dir, files);
-  return readableInPlace(tensors);
+  const { quantized, others } = await findFourBit(await readableInPlace(tensors));
+  const dequantized = await converted(
+    Array.from(quantized.values(), dequantizedSource),
+    Array.from(quantized.values(), ({ packed, absmax }) => [packed.file, absmax.file]).flat(),
+    'float32',
+  );
+  return { weights: new Map([...others, ...dequantized]), quantized };
 }
 
 async function readableInPlace(

@@ -1,4 +1,4 @@
-import { checkAdapter, openAdapter } from '../checkpoints/adapter.js';
+import { checkAdapter, loraNamesOf, openAdapter, savedTensors } from '../checkpoints/adapter.js';
 import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { withInt8 } from '../checkpoints/quantized/prepared.js';
@@ -60,8 +60,18 @@ export async function openPolicy(
   if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };
   const adapter = await openAdapter(adapterDir);
   checkAdapter(adapter, folder.weights);
-  const tensors = await loadTensors(adapter.weights, adapter.weights.keys());
-  return { ...opened, model: { ...base, lora: loraOf(adapter) }, adapter: Object.fromEntries(tensors) };
+  const saved = savedTensors(adapter);
+  if (saved.size > 0 && quantization !== 'float32') {
+    throw new UserError({
+      code: 'adapter.saved-modules',
+      message: `The adapter replaces whole modules (${adapter.config.modulesToSave!.join(', ')}), which a quantised base does not let it do.`,
+      where: adapterDir,
+      fix: 'Use the float32 form, or merge the adapter into the model first.',
+    });
+  }
+  const tensors = await loadTensors(adapter.weights, loraNamesOf(adapter));
+  const adapted = { ...base, weights: new Map([...base.weights, ...saved]), lora: loraOf(adapter) };
+  return { ...opened, model: adapted, adapter: Object.fromEntries(tensors) };
 }
 
 /** Names of the matrices of a causal model's linear layers, the head's among them. */

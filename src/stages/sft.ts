@@ -3,6 +3,7 @@ import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
 import { loadTensors } from '../checkpoints/model-folder.js';
 import type { SftConfig } from '../config/stages.js';
+import { UserError } from '../errors.js';
 import { completionOf, placeOf, type Row } from '../data/row.js';
 import { promptsOf } from '../data/templates.js';
 import { writeRunReport } from '../evaluation/run-report.js';
@@ -170,6 +171,14 @@ async function startingAdapter(
   if (config.adapter !== undefined) {
     const given = await openAdapter(config.adapter);
     checkAdapter(given, policy.folder.weights);
+    if (given.config.modulesToSave !== undefined) {
+      throw new UserError({
+        code: 'adapter.saved-modules',
+        message: `The adapter holds whole modules (${given.config.modulesToSave.join(', ')}), which SFT does not train on.`,
+        where: config.adapter,
+        fix: 'Merge it into its model, and start a new adapter from there.',
+      });
+    }
     return { config: given.config, tensors: await loadTensors(given.weights, given.weights.keys()) };
   }
   const fresh = adapterConfig(config.lora, config.model);

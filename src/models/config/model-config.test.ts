@@ -58,7 +58,6 @@ describe('Qwen3', () => {
     [{ use_sliding_window: true, max_window_layers: 8 }, /`sliding_attention` is not supported/],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, /`sliding_attention`/],
     [{ hidden_act: 'gelu' }, /Activation `gelu`/],
-    [{ quantization_config: { load_in_4bit: true } }, /quantised/],
     [{ num_key_value_heads: 5 }, /32 attention heads cannot share 5/],
     [{ head_dim: 25 }, /must be even/],
     [{ hidden_size: 'many' }, /`hidden_size` is "many"/],

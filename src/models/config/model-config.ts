@@ -23,7 +23,7 @@ import {
   type DebertaV2Architecture,
   type DebertaV2Config,
 } from './deberta-v2.js';
-import { parseJsonFields, unsupported } from './fields.js';
+import { parseJsonFields } from './fields.js';
 import { llamaToHuggingFace, llamaTraits } from './llama.js';
 import { qwen2ToHuggingFace, qwen2Traits } from './qwen2.js';
 import { qwen3ToHuggingFace, qwen3Traits } from './qwen3.js';
@@ -67,28 +67,16 @@ const architectureOfType: Readonly<Record<ModelConfig['modelType'], Architecture
 const schema = z.object({
   architectures: z.array(z.string()).nullish(),
   model_type: z.string().nullish(),
-  quantization_config: z.unknown().optional(),
 });
 
 /**
  * Reads the `config.json` of any model that this project computes.
  *
  * @param where the file, for error messages
- * @throws UserError for an unknown architecture (naming the known ones), a quantised model, or a wrong value
+ * @throws UserError for an unknown architecture (naming the known ones), or a wrong value
  */
 export function parseModelConfig(json: unknown, where: string): ModelConfig {
-  const {
-    architectures,
-    model_type: modelType,
-    quantization_config: quantization,
-  } = parseJsonFields(schema, json, where);
-  if (quantization != null) {
-    throw unsupported(
-      'A quantised model (`quantization_config`)',
-      where,
-      'Give the model in float32, float16 or bfloat16.',
-    );
-  }
+  const { architectures, model_type: modelType } = parseJsonFields(schema, json, where);
   const byType = new Map<string, Architecture>(Object.entries(architectureOfType));
   const named = architectures?.[0] ?? byType.get(modelType ?? '');
   const read = readers.get(named ?? '');
