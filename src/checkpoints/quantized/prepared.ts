@@ -1,6 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../converted.js';
 import { explainFileError } from '../files.js';
 import { fingerprint } from '../fingerprint.js';
 import type { ModelFolder } from '../model-folder.js';
@@ -9,10 +9,6 @@ import { writeInt8 } from './int8.js';
 
 /** Part of the file's name: another way of rounding is another file. */
 const VERSION = 1;
-
-/** `DUANZI_CACHE`, or `duanzi` in the user's cache folder: what can be made again. */
-const cacheFolder = (): string =>
-  process.env['DUANZI_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'duanzi');
 
 /**
  * The weights of a model and, beside them, the 8-bit form of its matrices. That form is made when a model is first asked
