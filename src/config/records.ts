@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { answered, unanswered } from './messages.js';
 
 /** What `generate`, `score` and `classify` take and give, one JSON object a line; `input_ids` on the wire is `inputIds` here. */
 
@@ -21,6 +22,7 @@ export const generateInput = z.union([
   z.object({ prompt: nonEmpty }),
   z.object({ headline: nonEmpty }),
   z.object({ words: z.tuple([nonEmpty, nonEmpty]) }),
+  z.object({ messages: unanswered }),
 ]);
 export type GenerateInput = z.output<typeof generateInput> & Placed;
 
@@ -33,6 +35,7 @@ export const scoreInput = z.union([
     )
     .transform((line) => ({ inputIds: line.input_ids, completionMask: line.completion_mask })),
   z.object({ prompt: text, completion: nonEmpty }),
+  z.object({ messages: answered }),
 ]);
 export type ScoreInput = z.output<typeof scoreInput> & Placed;
 

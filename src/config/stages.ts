@@ -43,7 +43,7 @@ const quantization = key(
   'How the frozen base multiplies: float32 exactly, int8 about three times as fast with rounded weights.',
   { flag: '--quantization <form>' },
 );
-const encoder = key(folder(), 'Folder of the encoder to start from.', {
+const encoder = key(folder(), 'Folder of the encoder, or causal model, to start from.', {
   path: true,
   model: true,
   flag: '--model <dir>',

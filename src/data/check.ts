@@ -2,7 +2,7 @@ import { UserError } from '../errors.js';
 import { splitFolder, type DataFileName, type DataFolder, type DataSplit, type TrainFileName } from './folder.js';
 import { completionOf, headlineOf, placeOf, type Row } from './row.js';
 import { normalise, type SplitOptions } from './split.js';
-import { checkTemplates, promptsOf, type Templates } from './templates.js';
+import { checkTemplatesFor, promptsOf, type Templates } from './templates.js';
 
 /** Of the completions' lengths, in characters (code points). */
 export interface LengthStatistics {
@@ -63,7 +63,7 @@ const EXAMPLES = 5;
 export function checkData(folder: DataFolder, templates: Templates, options: SplitOptions): DataSummary {
   const split = splitFolder(folder, options);
   const files = Object.entries(folder.files).map(([name, { file, columns, rows }]): FileSummary => {
-    checkTemplates(templates, columns, file);
+    checkTemplatesFor(templates, { columns, rows, file });
     return {
       name: name as DataFileName,
       file,

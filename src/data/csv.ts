@@ -1,11 +1,17 @@
 import { CsvError, parse, type InfoRecord } from 'csv-parse/sync';
+import type { Message } from '../config/messages.js';
 import { UserError } from '../errors.js';
 import { countNewlines } from './text-file.js';
 
 /** The records of a file before they are rows: column names, and values by column with their line. */
 export interface Table {
   readonly columns: readonly string[];
-  readonly records: readonly { readonly line: number; readonly values: Readonly<Record<string, string>> }[];
+  readonly records: readonly {
+    readonly line: number;
+    readonly values: Readonly<Record<string, string>>;
+    /** A conversation; JSON Lines only. */
+    readonly messages?: readonly Message[];
+  }[];
 }
 
 interface ParsedRecord {

@@ -1,4 +1,5 @@
 import { extname } from 'node:path';
+import { plainPrompt } from '../config/messages.js';
 import { UserError } from '../errors.js';
 import { parseCsv, type Table } from './csv.js';
 import { parseJsonl } from './jsonl.js';
@@ -35,7 +36,7 @@ export async function readRows(file: string, options: ReadOptions = {}): Promise
 
 function toRows(table: Table, file: string, options: ReadOptions): DataTable {
   const columns: Columns = { ...DEFAULT_COLUMNS, ...options.columns };
-  requireColumn('completion', columns, table, file);
+  if (table.records.some(({ messages }) => messages === undefined)) requireColumn('completion', columns, table, file);
   const hasLabels = options.labels === 'required' || table.columns.includes(columns.label);
   if (hasLabels) requireColumn('label', columns, table, file);
   if (table.records.length === 0) {
@@ -47,15 +48,23 @@ function toRows(table: Table, file: string, options: ReadOptions): DataTable {
     });
   }
   const aliases = ROLES.filter((role) => table.columns.includes(columns[role]) && !table.columns.includes(role));
-  const rows = table.records.map(({ line, values }): Row => {
+  const rows = table.records.map(({ line, values, messages }): Row => {
     const where = `${file}:${line}`;
     const fields = { ...values };
     for (const role of aliases) fields[role] = values[columns[role]] ?? '';
     // A file may have a column of the role's name that plays no role; the role wins for the completion.
-    fields['completion'] = values[columns.completion] ?? '';
+    fields['completion'] = messages?.at(-1)?.content ?? values[columns.completion] ?? '';
+    if (messages !== undefined && (fields['headline'] ?? '') === '') fields['headline'] = plainPrompt(messages).trim();
     if (fields['completion'].trim() === '') throw emptyCompletion(columns.completion, where);
-    if (!hasLabels) return { file, line, fields };
-    return { file, line, fields, label: parseLabel(values[columns.label] ?? '', columns.label, where) };
+    const conversation = messages === undefined ? {} : { messages };
+    if (!hasLabels) return { file, line, fields, ...conversation };
+    return {
+      file,
+      line,
+      fields,
+      ...conversation,
+      label: parseLabel(values[columns.label] ?? '', columns.label, where),
+    };
   });
   return { file, columns: [...table.columns, ...aliases], rows };
 }

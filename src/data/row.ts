@@ -1,3 +1,5 @@
+import type { Message } from '../config/messages.js';
+
 /** One row of a data file. */
 export interface Row {
   /** The file as it was named by the caller. */
@@ -6,6 +8,11 @@ export interface Row {
   readonly line: number;
   /** Column name → value; a column that plays a role is also found under the role's name. */
   readonly fields: Readonly<Record<string, string>>;
+  /**
+   * The conversation that the row is, ending with the assistant's turn. Its `completion` is that turn, and its
+   * `headline`, where it has no column of its own, what was said before it.
+   */
+  readonly messages?: readonly Message[];
   /** 1: humorous, 0: not. Absent where the file has no label column or none was asked for. */
   readonly label?: 0 | 1;
 }

@@ -1,4 +1,5 @@
 export { DEFAULT_TEMPLATES } from '../config/data.js';
+import { plainPrompt } from '../config/messages.js';
 import { UserError } from '../errors.js';
 import { didYouMean } from './nearest.js';
 import { placeOf, type Row } from './row.js';
@@ -49,6 +50,18 @@ export function checkTemplates(templates: Templates, columns: readonly string[],
   }
 }
 
+/** The same for a file's rows, of which conversations need no template. */
+export function checkTemplatesFor(
+  templates: Templates,
+  {
+    columns,
+    rows,
+    file,
+  }: { readonly columns: readonly string[]; readonly rows: readonly Row[]; readonly file: string },
+): void {
+  if (rows.some(({ messages }) => messages === undefined)) checkTemplates(templates, columns, file);
+}
+
 /**
  * Fills the places of a template.
  *
@@ -64,11 +77,12 @@ export function renderPrompt(template: string, fields: Readonly<Record<string, s
 
 /**
  * The prompts of a row: one of every template whose places the row has values for. A row with a headline and no words
- * makes no words prompt.
+ * makes no words prompt. A conversation has one, named `messages`: what was said last, in plain words.
  *
  * @throws UserError when no template can be filled.
  */
 export function promptsOf(row: Row, templates: Templates): Prompt[] {
+  if (row.messages !== undefined) return [{ template: 'messages', prompt: plainPrompt(row.messages) }];
   const prompts = Object.entries(templates)
     .filter(([, text]) => placesOf(text).every((place) => (row.fields[place] ?? '').trim() !== ''))
     .map(([template, text]) => ({ template, prompt: renderPrompt(text, row.fields, `data.templates.${template}`) }));
@@ -81,9 +95,9 @@ export function promptsOf(row: Row, templates: Templates): Prompt[] {
   });
 }
 
-/** The words that a prompt asks its text to use: those of the roles `word1` and `word2` that its template names. */
-export function wordsOf(template: string, { fields }: Row): string[] {
-  const places = placesOf(template);
+/** The words that a prompt asks its text to use: those of the roles `word1` and `word2` that its template, if any, names. */
+export function wordsOf(template: string | undefined, { fields }: Row): string[] {
+  const places = placesOf(template ?? '');
   return ['word1', 'word2'].flatMap((role) => (places.includes(role) ? [fields[role]!] : []));
 }
 

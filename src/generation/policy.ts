@@ -10,6 +10,7 @@ import { ModelContext, type Quantization } from '../nn/context.js';
 import { flattenRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
+import { loadChatTemplate, type ChatTemplate } from '../text/chat-template.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import type { CausalModel } from './decoder.js';
@@ -23,6 +24,8 @@ export interface Policy {
   readonly adapter: Readonly<Record<string, Tensor>> | undefined;
   /** Undefined where the folder has none: then only token ids go in and out. */
   readonly tokenizer: Tokenizer | undefined;
+  /** How the model wants conversations written, where it says. */
+  readonly chat: ChatTemplate | undefined;
   /** Every id that ends a text. */
   readonly eosTokenIds: ReadonlySet<number>;
   readonly padTokenId: number;
@@ -54,7 +57,8 @@ export async function openPolicy(
   if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, modelDir);
   const eosTokenIds = new Set(folder.eosTokenIds);
   const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? folder.eosTokenIds[0] ?? 0;
-  const opened = { folder, config, tokenizer, eosTokenIds, padTokenId };
+  const chat = tokenizer === undefined ? undefined : await loadChatTemplate(modelDir, tokenizer);
+  const opened = { folder, config, tokenizer, chat, eosTokenIds, padTokenId };
   const weights = quantization === 'float32' ? folder.weights : await withInt8(folder, linearNames(config));
   const base = { config, weights, quantization };
   if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };

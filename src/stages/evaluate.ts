@@ -1,11 +1,11 @@
 import type { EvaluateConfig } from '../config/stages.js';
-import { completionOf, type Row } from '../data/row.js';
+import { completionOf, placeOf, type Row } from '../data/row.js';
 import { promptsOf, wordsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { compareModels, type Comparison, type TextRecord } from '../evaluation/compare.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
@@ -14,6 +14,7 @@ import { writeFileAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
+import { requireChat } from '../text/samples.js';
 import { loadRows } from '../training/rows.js';
 
 /** A model to be compared, under the name that the report gives it. */
@@ -69,6 +70,8 @@ interface EvaluationPrompt {
   readonly template: string;
   readonly prompt: string;
   readonly words?: string[];
+  /** The row, where it is a conversation. */
+  readonly conversation?: Row;
 }
 
 /** Validation prompts in an order drawn from the seed, each once. */
@@ -76,8 +79,9 @@ function chosenPrompts(rows: readonly Row[], config: EvaluationConfig): Evaluati
   const all = new Map<string, EvaluationPrompt>();
   for (const row of rows) {
     for (const { template, prompt } of promptsOf(row, config.data.templates)) {
-      const words = wordsOf(config.data.templates[template]!, row);
-      all.set(prompt, { template, prompt, ...(words.length > 0 ? { words } : {}) });
+      const words = wordsOf(config.data.templates[template], row);
+      const conversation = row.messages === undefined ? {} : { conversation: row };
+      all.set(prompt, { template, prompt, ...(words.length > 0 ? { words } : {}), ...conversation });
     }
   }
   if (all.size === 0) {
@@ -91,6 +95,13 @@ function chosenPrompts(rows: readonly Row[], config: EvaluationConfig): Evaluati
   const list = [...all.values()];
   const order = stream(config.seed, 'evaluation prompts').shuffle(list.length);
   return [...order].slice(0, config.evaluate.prompts).map((i) => list[i]!);
+}
+
+/** A prompt as the model is given it. */
+function asked({ prompt, conversation }: EvaluationPrompt, { chat, folder }: Policy): string {
+  if (conversation?.messages === undefined) return prompt;
+  const place = placeOf(conversation);
+  return requireChat(chat, folder.dir, place).prompt(conversation.messages.slice(0, -1), place);
 }
 
 async function write(
@@ -110,7 +121,7 @@ async function write(
     Array.from({ length: settings.seeds }, (_, sample) => ({
       ...prompt,
       sample,
-      ids: tokenizer.encode(prompt.prompt),
+      ids: tokenizer.encode(asked(prompt, policy)),
     })),
   );
   const completions = await decoder.generate(

@@ -1,3 +1,4 @@
+import { plainPrompt } from '../config/messages.js';
 import { placeOfInput, type GenerateInput, type GenerateOutput } from '../config/records.js';
 import type { GenerateConfig } from '../config/stages.js';
 import { promptOf } from '../data/templates.js';
@@ -10,6 +11,7 @@ import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
 import { RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
+import { requireChat } from '../text/samples.js';
 import { Runtime } from '../runtime/runtime.js';
 
 /**
@@ -60,7 +62,13 @@ export async function* generate(
       );
       tokensBefore += completions.reduce((sum, { ids }) => sum + ids.length, 0);
       const candidates = completions.map((completion, at) => outputOf(batch[at]!, completion, policy));
-      const judged = judge === undefined ? candidates : await judge(candidates);
+      const judged =
+        judge === undefined
+          ? candidates
+          : await judge(
+              candidates,
+              batch.map(({ plain }) => plain),
+            );
       for (let at = 0; at < judged.length; at += bestOf) yield bestRewarded(judged.slice(at, at + bestOf));
     }
   } finally {
@@ -72,17 +80,23 @@ interface Prompt {
   /** Undefined where the model folder has no tokenizer. */
   readonly text: string | undefined;
   readonly ids: readonly number[];
+  /** The text as a reward model reads it, where that is another. */
+  readonly plain?: string;
 }
 
 function readPrompt(input: GenerateInput, policy: Policy, { data, generate }: GenerateConfig, where: string): Prompt {
-  const prompt = encode(input, policy, data);
+  const prompt = encode(input, policy, data, where);
   checkSequence(prompt.ids, policy.config, { room: generate.maxNewTokens, where });
   return prompt;
 }
 
-function encode(input: GenerateInput, policy: Policy, data: GenerateConfig['data']): Prompt {
+function encode(input: GenerateInput, policy: Policy, data: GenerateConfig['data'], where: string): Prompt {
   if ('inputIds' in input) return { text: policy.tokenizer?.decode(input.inputIds), ids: input.inputIds };
   const tokenizer = requireTokenizer(policy);
+  if ('messages' in input) {
+    const text = requireChat(policy.chat, policy.folder.dir, where).prompt(input.messages, where);
+    return { text, ids: tokenizer.encode(text), plain: plainPrompt(input.messages) };
+  }
   const text = 'prompt' in input ? input.prompt : promptOf(columnsOf(input, data.columns), data.templates);
   return { text, ids: tokenizer.encode(text) };
 }
@@ -103,7 +117,8 @@ function outputOf({ text }: Prompt, { ids, finishReason }: Completion, { tokeniz
   return { prompt: text, completion: tokenizer.decode(ids, { skipSpecialTokens: true }), ...written };
 }
 
-type Judge = (outputs: readonly GenerateOutput[]) => Promise<GenerateOutput[]>;
+/** @param plain what stands for a prompt, where it is to be read otherwise than it was written */
+type Judge = (outputs: readonly GenerateOutput[], plain: readonly (string | undefined)[]) => Promise<GenerateOutput[]>;
 
 const REWARDED_AT_ONCE = 16;
 
@@ -120,8 +135,8 @@ async function openJudge(runtime: Runtime, dir: string, policy: Policy): Promise
       fix: 'Add tokenizer.json and tokenizer_config.json to it, or leave the reward model out.',
     });
   }
-  return async (outputs) => {
-    const pairs = outputs.map(({ prompt = '', completion = '' }) => ({ prompt, completion }));
+  return async (outputs, plain) => {
+    const pairs = outputs.map(({ prompt = '', completion = '' }, i) => ({ prompt: plain[i] ?? prompt, completion }));
     const rewards = await rewardModel.score(pairs, { batchSize: REWARDED_AT_ONCE });
     return outputs.map((output, i) => ({ ...output, reward: rewards[i]! }));
   };

@@ -5,7 +5,7 @@ import { fingerprint } from '../checkpoints/fingerprint.js';
 import { lossWarnings } from '../config/grpo-loss.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
-import { promptsOf, wordsOf } from '../data/templates.js';
+import { wordsOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { checkSequence } from '../generation/check-sequence.js';
@@ -20,6 +20,7 @@ import type { StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
 import { CopyIndex } from '../text/copy-index.js';
+import { samplesOf } from '../text/samples.js';
 import { Learner } from '../training/learner.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
@@ -255,7 +256,9 @@ const carriedSchema = z.object({
 
 /** The jokes that people wrote to prompts. */
 const jokesOf = (prompts: readonly RolloutPrompt[]): { prompt: string; completion: string }[] =>
-  prompts.flatMap(({ prompt, fields: { completion } }) => (completion === undefined ? [] : [{ prompt, completion }]));
+  prompts.flatMap(({ plainPrompt: prompt, fields: { completion } }) =>
+    completion === undefined ? [] : [{ prompt, completion }],
+  );
 
 const newAdapter = ({ lora }: GrpoConfig, base: string): AdapterConfig => ({
   r: lora.r,
@@ -274,11 +277,12 @@ type PlacedPrompt = RolloutPrompt & { readonly place: string };
 function promptsFrom(rows: readonly Row[], policy: Policy, config: GrpoConfig): PlacedPrompt[] {
   const tokenizer = requireTokenizer(policy);
   const { maxPromptLength, maxCompletionLength: room } = config.grpo;
+  const model = { chat: policy.chat, model: config.model };
   const prompts = rows.flatMap((row) =>
-    promptsOf(row, config.data.templates).map(({ template, prompt }) => {
-      const words = wordsOf(config.data.templates[template]!, row);
+    samplesOf(row, config.data.templates, model).map(({ template, prompt, plainPrompt }) => {
+      const words = wordsOf(config.data.templates[template], row);
       const place = placeOf(row);
-      const made = { template, prompt, words, fields: row.fields, place };
+      const made = { template, prompt, plainPrompt, words, fields: row.fields, place };
       const bytes = Buffer.byteLength(prompt);
       // A token holds at least one byte, so most prompts need no count.
       if (bytes <= maxPromptLength && bytes + room <= policy.config.maxPositionEmbeddings) return made;

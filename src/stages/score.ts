@@ -8,6 +8,7 @@ import { withLocalModels } from '../hub/local-models.js';
 import type { StageContext } from '../runs/events.js';
 import { Runtime } from '../runtime/runtime.js';
 import { tokenizePair } from '../text/encode-pair.js';
+import { requireChat } from '../text/samples.js';
 
 /** Logits computed at once, scored tokens × vocabulary: 128 MB of float32. */
 const LOGITS_AT_ONCE = 32 * 2 ** 20;
@@ -49,7 +50,7 @@ export async function* score(
 }
 
 function readSequence(input: ScoreInput, policy: Policy, where: string): Scored {
-  const sequence = 'inputIds' in input ? input : encode(input, policy);
+  const sequence = 'inputIds' in input ? input : encode(input, policy, where);
   checkSequence(sequence.inputIds, policy.config, { room: 0, where });
   if (countScored(sequence) > 0) return sequence;
   throw new UserError({
@@ -60,8 +61,11 @@ function readSequence(input: ScoreInput, policy: Policy, where: string): Scored 
   });
 }
 
-function encode({ prompt, completion }: { prompt: string; completion: string }, policy: Policy): Scored {
-  const { ids, promptLength } = tokenizePair(requireTokenizer(policy), prompt, completion);
+function encode(input: Exclude<ScoreInput, Scored>, policy: Policy, where: string): Scored {
+  const tokenizer = requireTokenizer(policy);
+  const { prompt, completion } =
+    'messages' in input ? requireChat(policy.chat, policy.folder.dir, where).pair(input.messages, where) : input;
+  const { ids, promptLength } = tokenizePair(tokenizer, prompt, completion);
   return { inputIds: ids, completionMask: ids.map((_, i) => (i < promptLength ? 0 : 1)) };
 }
 

@@ -4,8 +4,7 @@ import { fingerprint } from '../checkpoints/fingerprint.js';
 import { loadTensors } from '../checkpoints/model-folder.js';
 import type { SftConfig } from '../config/stages.js';
 import { UserError } from '../errors.js';
-import { completionOf, placeOf, type Row } from '../data/row.js';
-import { promptsOf } from '../data/templates.js';
+import { placeOf, type Row } from '../data/row.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
 import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
@@ -19,6 +18,7 @@ import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample, type SampleBatch } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
+import { samplesOf, type TextSample } from '../text/samples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { dropoutSeed } from '../training/dropout.js';
 import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
@@ -198,7 +198,7 @@ const adapterConfig = (lora: SftConfig['lora'], base: string): AdapterConfig => 
 
 /** Samples of rows, one for each template, encoded when they are first needed; one without room is refused at once. */
 class SampleSet {
-  readonly #samples: { readonly row: Row; readonly prompt: string; encoded?: Sample }[];
+  readonly #samples: (TextSample & { readonly row: Row; encoded?: Sample })[];
   readonly #tokenizer: Tokenizer;
   readonly #eosId: number;
 
@@ -209,7 +209,12 @@ class SampleSet {
   ) {
     this.#tokenizer = requireTokenizer(policy);
     this.#eosId = this.#tokenizer.requireSpecial('eos', config.model);
-    this.#samples = rows.flatMap((row) => promptsOf(row, config.data.templates).map(({ prompt }) => ({ row, prompt })));
+    this.#samples = rows.flatMap((row) =>
+      samplesOf(row, config.data.templates, { chat: policy.chat, model: config.model }).map((sample) => ({
+        ...sample,
+        row,
+      })),
+    );
     for (const [i, { prompt }] of this.#samples.entries()) {
       // A token holds at least one byte, so a shorter prompt leaves room for a token of the completion and for EOS.
       if (Buffer.byteLength(prompt) > config.sft.maxLength - 2) this.#encoded(i);
@@ -222,7 +227,7 @@ class SampleSet {
 
   /** In characters, which cost no tokenising. */
   get lengths(): number[] {
-    return this.#samples.map(({ row, prompt }) => prompt.length + completionOf(row).length);
+    return this.#samples.map(({ prompt, completion }) => prompt.length + completion.length);
   }
 
   /** Where the row of a sample stands. */
@@ -239,12 +244,12 @@ class SampleSet {
 
   #encoded(index: number): Sample {
     const sample = this.#samples[index]!;
-    sample.encoded ??= this.#encode(sample.row, sample.prompt);
+    sample.encoded ??= this.#encode(sample);
     return sample.encoded;
   }
 
-  #encode(row: Row, prompt: string): Sample {
-    const { inputIds, completionMask } = encodePair(this.#tokenizer, prompt, completionOf(row), {
+  #encode({ row, prompt, completion }: TextSample & { readonly row: Row }): Sample {
+    const { inputIds, completionMask } = encodePair(this.#tokenizer, prompt, completion, {
       eosId: this.#eosId,
       maxLength: this.config.sft.maxLength,
       where: placeOf(row),
@@ -261,7 +266,8 @@ async function writeSamples(
 ): Promise<void> {
   const { samples, sampling } = config.sft;
   const tokenizer = requireTokenizer(policy);
-  const prompts = rows.flatMap((row) => promptsOf(row, config.data.templates)).slice(0, samples);
+  const model = { chat: policy.chat, model: config.model };
+  const prompts = rows.flatMap((row) => samplesOf(row, config.data.templates, model)).slice(0, samples);
   const completions = await decoder.generate(
     prompts.map(({ prompt }) => tokenizer.encode(prompt)),
     {

@@ -3,7 +3,7 @@ import type { dataSection } from '../config/data.js';
 import { loadDataFile, loadDataFolder, splitFolder, type DataFile, type TrainFileName } from '../data/folder.js';
 import type { Row } from '../data/row.js';
 import { splitFiles } from '../data/split.js';
-import { checkTemplates } from '../data/templates.js';
+import { checkTemplatesFor } from '../data/templates.js';
 import { UserError } from '../errors.js';
 
 export type DataConfig = z.output<typeof dataSection>;
@@ -38,7 +38,7 @@ export async function loadRows(
   const test = await testFileOf(data, options.testFile);
   if (data.file !== undefined) {
     const file = await loadDataFile(data.file, labels, { columns: data.columns });
-    checkTemplates(data.templates, file.columns, file.file);
+    checkTemplatesFor(data.templates, file);
     const { train, validation } = splitFiles({ file: file.rows }, split, test.rm_test?.rows).file;
     const fingerprints = fingerprintsOf({ [data.file]: file, ...test });
     return sides(limited(train), limited(validation), test.rm_test?.rows ?? [], fingerprints, data.file);
@@ -48,8 +48,7 @@ export async function loadRows(
   const folder = { ...there, files: { ...there.files, ...test } };
   const files = splitFolder(folder, split);
   for (const name of names) {
-    const { columns, file } = folder.files[name]!;
-    checkTemplates(data.templates, columns, file);
+    checkTemplatesFor(data.templates, folder.files[name]!);
   }
   const train = names.flatMap((name) => files.files[name]!.train);
   const validation = names.flatMap((name) => files.files[name]!.validation);
@@ -59,7 +58,7 @@ export async function loadRows(
 async function testFileOf(data: DataConfig, file: string | undefined): Promise<{ rm_test?: DataFile }> {
   if (file === undefined) return {};
   const rm_test = await loadDataFile(file, 'required', { columns: data.columns });
-  checkTemplates(data.templates, rm_test.columns, rm_test.file);
+  checkTemplatesFor(data.templates, rm_test);
   return { rm_test };
 }
 

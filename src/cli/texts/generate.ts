@@ -27,7 +27,7 @@ const options = z.object({
 });
 type Options = z.output<typeof options>;
 
-const FORMS = '{"prompt"}, {"headline"}, {"words": [A, B]} or {"input_ids": [...]}';
+const FORMS = '{"prompt"}, {"headline"}, {"words": [A, B]}, {"messages": [...]} or {"input_ids": [...]}';
 
 /** `generate`: plain text for one prompt, JSON Lines for a file or with `--json`. */
 export function generateCommand(generate: Generate): Setup {

@@ -26,7 +26,7 @@ const options = z.object({ input: z.string(), out: z.string().optional() });
 
 /** `score`: log-probabilities of the completions in a JSON Lines file. */
 export function scoreCommand(score: Measure<'score', ScoreInput, ScoreOutput>): Setup {
-  const forms = '{"prompt", "completion"} or {"input_ids": [...], "completion_mask": [...]}';
+  const forms = '{"prompt", "completion"}, {"messages": [...]} or {"input_ids": [...], "completion_mask": [...]}';
   return measureCommand('score', score, { schema: scoreInput, forms });
 }
 

@@ -23,6 +23,8 @@ export interface RolloutPrompt {
   readonly index: number;
   readonly template: string;
   readonly prompt: string;
+  /** The prompt as rewards read it: without the markup of a chat template. */
+  readonly plainPrompt: string;
   /** The words that it asks for. */
   readonly words: readonly string[];
   /** Columns of its row. */
@@ -98,7 +100,7 @@ export async function rollOut(
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
   const scored = await tools.reward(
     completions.map(({ ids, finishReason }, i) => {
-      const { prompt, template, words, fields } = group[i]!;
+      const { plainPrompt: prompt, template, words, fields } = group[i]!;
       return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, words, fields };
     }),
   );
