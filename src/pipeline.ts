@@ -49,6 +49,7 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
     settings: Config,
     stage: (config: Config & Common, context: StageContext) => Promise<string>,
   ): Promise<void> => {
+    context.signal?.throwIfAborted();
     const before = await readManifest(folder(name));
     const whole = { ...settings, seed, device, threads, data, force, out: folder(name), resume: before !== undefined };
     if (before === undefined || before.finishedAt === null) await stage(whole, context);

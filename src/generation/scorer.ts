@@ -37,6 +37,8 @@ export class Scorer {
       readonly padTokenId: number;
       readonly batchSize: number;
       readonly adapter?: Readonly<Record<string, Tensor | DeviceTensor>>;
+      /** Gives up between two batches once it is aborted, by throwing its reason. */
+      readonly signal?: AbortSignal | undefined;
     },
   ): Promise<Float32Array[]> {
     const results = new Array<Float32Array>(sequences.length);
@@ -44,6 +46,7 @@ export class Scorer {
       (a, b) => sequences[a]!.inputIds.length - sequences[b]!.inputIds.length || a - b,
     );
     for (let start = 0; start < order.length; start += options.batchSize) {
+      options.signal?.throwIfAborted();
       const chosen = order.slice(start, start + options.batchSize);
       const { feeds, counts } = scoringFeeds(
         chosen.map((i) => sequences[i]!),

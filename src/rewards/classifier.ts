@@ -11,6 +11,8 @@ export interface ClassifyOptions {
   readonly padTokenId: number;
   /** Weights that were not bound to files. */
   readonly weights?: Readonly<Record<string, DeviceTensor>>;
+  /** Gives up between two batches once it is aborted, by throwing its reason. */
+  readonly signal?: AbortSignal | undefined;
   /** Called after each batch with the number of sequences done. */
   readonly onProgress?: (done: number) => void;
 }
@@ -40,6 +42,7 @@ export class Classifier {
     const results = new Array<number[]>(sequences.length);
     const order = [...sequences.keys()].sort((a, b) => sequences[a]!.length - sequences[b]!.length || a - b);
     for (let start = 0; start < order.length; start += batchSize) {
+      options.signal?.throwIfAborted();
       const chosen = order.slice(start, start + batchSize);
       const tokens = collateTexts(
         chosen.map((i) => sequences[i]!),

@@ -41,6 +41,7 @@ export async function evaluateModels(config: EvaluationConfig, context: StageCon
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
   const prompts = chosenPrompts(rows.validation, config);
   const onEvent = context.onEvent.bind(context);
+  context.signal?.throwIfAborted();
   const run = await openRunFolder({ ...config, stage: 'evaluate', config, fingerprints: rows.fingerprints, onEvent });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {

@@ -85,6 +85,7 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
     const onEvent = context.onEvent.bind(context);
     const jokes = new CopyIndex(rows.train.flatMap(({ fields }) => fields['completion'] ?? []));
     await using rewards = await Rewards.open(runtime, config, jokes, onEvent);
+    context.signal?.throwIfAborted();
     const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
     try {
       const base =
@@ -152,7 +153,7 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
           if (within === 0) {
             const number = step / stepsPerRollout;
             const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
-            const rollout = await rollOut(chosen, number, tools, config);
+            const rollout = await rollOut(chosen, number, tools, config, context.signal);
             buffer.samples = shuffled(
               rollout.samples,
               stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
@@ -207,10 +208,8 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
             ...tools,
             reward: (items) => rewards.score(items, { groupSize: EVAL_SAMPLES, learn: false }),
           };
-          const rollout = await rollOut(heldOut, -1, held, {
-            ...config,
-            grpo: { ...section, numGenerations: EVAL_SAMPLES },
-          });
+          const few = { ...config, grpo: { ...section, numGenerations: EVAL_SAMPLES } };
+          const rollout = await rollOut(heldOut, -1, held, few, context.signal);
           const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
           for (const { template, prompt, completion, reward } of shown) {
             const shownReward = reward === null ? {} : { reward };

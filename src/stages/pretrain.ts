@@ -62,6 +62,7 @@ export async function pretrain(asked: PretrainConfig, context: StageContext): Pr
     ...(config.model === undefined ? {} : { model: await fingerprint(config.model) }),
   };
   const given = await openGiven(config);
+  context.signal?.throwIfAborted();
   const run = await openRunFolder({
     ...config,
     stage: 'pretrain',
@@ -121,6 +122,7 @@ export async function pretrain(asked: PretrainConfig, context: StageContext): Pr
       evaluate: async () => {
         let [loss, correct, tokens] = [0, 0, 0];
         for (let i = 0; i < heldOut.length && i < EVAL_BATCHES * section.batchSize; i += section.batchSize) {
+          context.signal?.throwIfAborted();
           const batch = objective.collate(heldOut.slice(i, i + section.batchSize));
           const result = await evaluation.run({ ...objective.feeds(batch, ['evaluation', i]), ...learner.weights });
           loss += sum(result['token_loss']!);

@@ -60,6 +60,7 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
 
   const fingerprints = { ...rows.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
+  context.signal?.throwIfAborted();
   const run = await openRunFolder({ ...config, stage: 'rm', config, fingerprints, onEvent });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
@@ -80,7 +81,7 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
     const classifier = await Classifier.create(runtime, modelConfig);
     const judgeTexts = async (judged: readonly LabelledText[]): Promise<Float64Array> => {
       const sequences = judged.map(({ inputIds }) => inputIds);
-      const options = { batchSize: section.batchSize, padTokenId, weights: learner.weights };
+      const options = { batchSize: section.batchSize, padTokenId, weights: learner.weights, signal: context.signal };
       return probabilitiesOf(await classifier.logits(sequences, options));
     };
 

@@ -53,6 +53,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
   const onEvent = context.onEvent.bind(context);
+  context.signal?.throwIfAborted();
   const run = await openRunFolder({ ...config, stage: 'sft', config, fingerprints, onEvent });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
@@ -113,6 +114,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
       evaluate: async () => {
         let [loss, correct, tokens] = [0, 0, 0];
         for (const ids of chunks([...Array(heldOut.count).keys()], section.batchSize)) {
+          context.signal?.throwIfAborted();
           const result = await evaluation.run({ ...causalLossFeeds(heldOut.batch(ids), 1), ...learner.weights });
           loss += sum(result['token_loss']!);
           correct += sum(result['token_correct']!);
@@ -122,7 +124,13 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
       },
       after: async (step) => {
         if (step % section.sampleSteps !== 0 && step !== totalSteps) return;
-        await writeSamples(run, decoder, policy, { step, rows: rows.validation, config, learner });
+        await writeSamples(run, decoder, policy, {
+          step,
+          rows: rows.validation,
+          config,
+          learner,
+          signal: context.signal,
+        });
       },
     });
 
@@ -262,8 +270,15 @@ async function writeSamples(
   run: RunFolder,
   decoder: Decoder,
   policy: Policy,
-  { step, rows, config, learner }: { step: number; rows: readonly Row[]; config: SftConfig; learner: Learner },
+  asked: {
+    readonly step: number;
+    readonly rows: readonly Row[];
+    readonly config: SftConfig;
+    readonly learner: Learner;
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<void> {
+  const { step, rows, config, learner, signal } = asked;
   const { samples, sampling } = config.sft;
   const tokenizer = requireTokenizer(policy);
   const model = { chat: policy.chat, model: config.model };
@@ -277,6 +292,7 @@ async function writeSamples(
       batchSize: Math.max(1, samples),
       random: (prompt) => stream(config.seed, 'sample', step, prompt),
       adapter: learner.weights,
+      signal,
     },
   );
   for (const [i, { ids }] of completions.entries()) {

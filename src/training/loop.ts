@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { readFloats, readHeader } from '../checkpoints/safetensors.js';
@@ -31,17 +30,20 @@ export interface LoopPlan {
   readonly learner: Learner;
   /** The step after the checkpoint is repeated to see what goes wrong in it, and the loop ends with `Replayed`. */
   readonly replay?: boolean | undefined;
-  /** Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. */
+  /**
+   * Step number `step` (from 0) at a learning rate; its metrics are averaged over the steps between two log lines. Until
+   * it begins to learn it may give up by throwing the signal's reason.
+   */
   step(step: number, rate: number): Promise<Metrics>;
   /** Places of the rows that a step learns from, as `file:line`; asked after the step. */
   rows(step: number): readonly string[];
   /** Counts since the start of the run, for the log line. */
   totals?(): Metrics;
-  /** Looks at held-out data after `step` steps; also before the first. */
+  /** Looks at held-out data after `step` steps; also before the first. It may give up by throwing the signal's reason. */
   evaluate?(step: number): Promise<Metrics>;
   /** Which of the evaluation's metrics decides, and in which direction it is better. */
   readonly best?: { readonly metric: string; readonly direction: 'lower' | 'higher' };
-  /** Anything else to do after `step` steps: sample texts. */
+  /** Anything else to do after `step` steps: sample texts. It may give up too. */
   after?(step: number): Promise<void>;
   /** What the steps carry from one to the next beyond the optimizer, as JSON. */
   readonly carried?: { save(): unknown; load(state: unknown): void };
@@ -60,6 +62,8 @@ const stateSchema = z.strictObject({
   best: z.strictObject({ step: z.int(), value: z.number() }).nullable(),
   carried: z.unknown(),
   stability: stabilityState.prefault({}),
+  /** What is still due after the step: the look at held-out data, then what `after` does. */
+  todo: z.enum(['evaluate', 'after', 'nothing']).default('nothing'),
 });
 type LoopState = z.output<typeof stateSchema>;
 
@@ -69,26 +73,34 @@ type LoopState = z.output<typeof stateSchema>;
  * steps that go wrong too: their number is used up, so the schedule and the order of the rows go on, and the weights,
  * moments and the count of updates stay (skipped) or become those of a checkpoint (rolled back).
  *
+ * Once the signal is aborted, a step that has begun to learn is finished; what comes before it (a rollout) or after it
+ * (an evaluation, sample texts) is given up where it notices the signal, and done again by the run that resumes.
+ *
  * @returns the step whose weights are left: the best by held-out data, or the last
  */
 export async function trainLoop(plan: LoopPlan): Promise<number> {
   const { run, totalSteps } = plan;
   const { optimizer } = plan.learner;
-  let state: LoopState = { window: {}, best: null, carried: null, stability: stabilityState.parse({}) };
+  let state: LoopState = {
+    window: {},
+    best: null,
+    carried: null,
+    stability: stabilityState.parse({}),
+    todo: 'evaluate',
+  };
   let done = 0;
-  if (run.resumeFrom === undefined) {
-    state = await evaluateAt(plan, 0, state);
-    await plan.after?.(0);
-  } else {
-    ({ done, state } = await resume(plan, run.resumeFrom.path));
-    if (existsSync(run.file(SKIPPED_FILE))) run.lines(SKIPPED_FILE);
-  }
+  if (run.resumeFrom !== undefined) ({ done, state } = await resume(plan, run.resumeFrom.path));
 
-  while (done < totalSteps) {
+  while (plan.replay === true || (await settle(plan, done, state))) {
+    if (done === totalSteps) return restoreBest(plan, done, state.best?.step ?? done);
     const rate = learningRate(plan.schedule, done);
     const before = structuredClone({ ...state, carried: plan.carried?.save() ?? null });
     const updates = optimizer.step;
-    const metrics = await plan.step(done, rate);
+    const metrics = await unlessStopped(plan, () => plan.step(done, rate));
+    if (metrics === undefined) {
+      await save(plan, done, before);
+      break;
+    }
     done++;
     const updated = optimizer.step > updates;
     if (plan.replay === true) throw await replayed(plan, done, metrics, updated);
@@ -105,24 +117,51 @@ export async function trainLoop(plan: LoopPlan): Promise<number> {
     collect(state, metrics);
     progress(plan, done, metrics);
     if (done % plan.loggingSteps === 0 || done === totalSteps) log(plan, done, rate, state);
-    const { best } = state;
-    if (isEvaluated(plan, done)) state = await evaluateAt(plan, done, state);
-    await plan.after?.(done);
-    const interrupted = plan.signal?.aborted === true && done < totalSteps;
-    const improved = state.best !== best;
-    const due = improved || done % plan.saveSteps === 0 || done === totalSteps;
-    // Not what an interruption saves: the run would then roll back elsewhere than one that was left alone.
-    if (due) Object.assign(state.stability, { anchor: done, rollbacksInARow: 0 });
-    if (due || interrupted) {
-      await save(plan, done, { ...state, carried: plan.carried?.save() ?? null });
-    }
-    if (interrupted) {
-      run.close();
-      throw new Interrupted(run.path, done);
-    }
+    state.todo = isEvaluated(plan, done) ? 'evaluate' : 'after';
   }
-  return restoreBest(plan, done, state.best?.step ?? done);
+  run.close();
+  throw new Interrupted(run.path, done);
 }
+
+/**
+ * Does what is due after `done` steps and saves where it is time to. Stopped, it saves with what is left to do.
+ *
+ * @returns whether to go on
+ */
+async function settle(plan: LoopPlan, done: number, state: LoopState): Promise<boolean> {
+  const pending = state.todo !== 'nothing';
+  const whole = await unlessStopped(plan, async () => {
+    if (state.todo === 'evaluate') {
+      await evaluateAt(plan, done, state);
+      state.todo = 'after';
+    }
+    if (state.todo === 'after') {
+      await plan.after?.(done);
+      state.todo = 'nothing';
+    }
+    return true;
+  });
+  const due = done > 0 && (state.best?.step === done || done % plan.saveSteps === 0 || done === plan.totalSteps);
+  const stopped = whole === undefined || (isStopped(plan) && done < plan.totalSteps);
+  // Not what an interruption saves: the run would then roll back elsewhere than one that was left alone.
+  if (pending && due && whole === true) Object.assign(state.stability, { anchor: done, rollbacksInARow: 0 });
+  // What was loaded with nothing left to do stands already.
+  if (pending && (due || stopped)) await save(plan, done, { ...state, carried: plan.carried?.save() ?? null });
+  return !stopped;
+}
+
+/** What `work` gives; undefined where the signal was aborted before or made it give up. */
+async function unlessStopped<T>(plan: LoopPlan, work: () => Promise<T>): Promise<T | undefined> {
+  if (isStopped(plan)) return undefined;
+  try {
+    return await work();
+  } catch (error) {
+    if (isStopped(plan) && error === plan.signal?.reason) return undefined;
+    throw error;
+  }
+}
+
+const isStopped = ({ signal }: LoopPlan): boolean => signal?.aborted === true;
 
 /** What of a step is not finite, in words; undefined where nothing is. */
 const unfit = (metrics: Metrics): string | undefined => {
@@ -217,15 +256,15 @@ function log(plan: LoopPlan, step: number, rate: number, state: LoopState): void
   state.window = {};
 }
 
-async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promise<LoopState> {
+async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promise<void> {
   const values = await plan.evaluate?.(step);
-  if (values === undefined || Object.keys(values).length === 0) return state;
+  if (values === undefined || Object.keys(values).length === 0) return;
   plan.run.emit({ type: 'metrics', step, epoch: step / plan.stepsPerEpoch, values });
   const value = plan.best === undefined ? undefined : values[plan.best.metric];
-  if (value === undefined || Number.isNaN(value) || step === 0) return state;
+  if (value === undefined || Number.isNaN(value) || step === 0) return;
   const better =
     state.best === null || (plan.best?.direction === 'lower' ? value < state.best.value : value > state.best.value);
-  return better ? { ...state, best: { step, value } } : state;
+  if (better) state.best = { step, value };
 }
 
 async function save(plan: LoopPlan, step: number, state: LoopState): Promise<void> {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -97,6 +98,17 @@ async function rollouts(out: string): Promise<(RolloutRecord & { step: number })
   return lines.map((line) => JSON.parse(line) as RolloutRecord & { step: number });
 }
 
+/** Stops the stage some milliseconds after it began its first step. */
+function stopAfter(delay: number): StageContext {
+  const controller = new AbortController();
+  return {
+    signal: controller.signal,
+    onEvent: ({ type }) => {
+      if (type === 'start') setTimeout(() => controller.abort(), delay);
+    },
+  };
+}
+
 describe('a run that was stopped while it wrote a rollout, and crashed while it learned from it,', () => {
   const files = (out: string): Promise<Buffer[]> =>
     Promise.all(
@@ -118,23 +130,28 @@ describe('a run that was stopped while it wrote a rollout, and crashed while it 
     const controller = new AbortController();
     const stopping: StageContext = {
       signal: controller.signal,
-      // The next thing it does is to write the rollout of step 5.
+      // It is about to write the rollout of step 5, and gives it up.
       onEvent: (event) => {
         if (event.type === 'checkpoint' && event.step === 4) controller.abort();
       },
     };
-    await expect(resumed(stopping, false)).rejects.toMatchObject({ step: 5, name: 'Interrupted' });
+    await expect(resumed(stopping, false)).rejects.toMatchObject({ step: 4, name: 'Interrupted' });
     const crashing: StageContext = {
       onEvent: (event) => {
         if (event.type === 'progress' && event.done === 7) throw new Error('the lights went out');
       },
     };
     await expect(resumed(crashing)).rejects.toThrow('the lights went out');
+    for (const delay of [1, 40, 80, 120, 160, 200]) {
+      // Somewhere in a rollout, a step or an evaluation.
+      const again = await resumed(stopAfter(delay)).catch((error: unknown) => error);
+      if (again === out) break;
+      expect(again).toBeInstanceOf(Interrupted);
+    }
     const events: StageEvent[] = [];
     await resumed({ onEvent: (event) => events.push(event) });
 
     expect(events.filter(({ type }) => type === 'warning')).toEqual([]);
-    expect(events.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([6, 7, 8]);
     expect(await files(out)).toEqual(await files(whole));
     const idle = trained(whole).filter((values) => values['grad_norm'] === 0).length;
     expect(idle > 0).toBe('grpo.maskTruncatedCompletions' in flags);
@@ -376,7 +393,8 @@ describe('refuses, before anything is written,', () => {
   });
 });
 
-it('is stopped by a signal that was there before it began', async () => {
+it('stopped by a signal that was there before it began leaves no folder', async () => {
   const config = await configOf({ out: folder('stopped') });
-  await expect(grpo(config, { ...silent, signal: AbortSignal.abort() })).rejects.toThrow(Interrupted);
+  await expect(grpo(config, { ...silent, signal: AbortSignal.abort() })).rejects.toThrow('aborted');
+  expect(existsSync(folder('stopped'))).toBe(false);
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.js';
 import { Interrupted, type StageContext, type StageEvent } from '../../src/runs/events.js';
+import { readScalars } from '../../src/runs/tensorboard/reader.js';
 import { pretrain } from '../../src/stages/pretrain.js';
 import { sft } from '../../src/stages/sft.js';
 import { contentOf } from '../support/folder-content.js';
@@ -91,35 +92,95 @@ function until(step: number, how: 'stop' | 'crash', events: StageEvent[] = []): 
   };
 }
 
-it.each([
+/** A context that stops the stage as soon as it is ready to begin. */
+function onStart(events: StageEvent[]): StageContext {
+  const controller = new AbortController();
+  return {
+    signal: controller.signal,
+    onEvent: (event) => {
+      events.push(event);
+      if (event.type === 'start') controller.abort();
+    },
+  };
+}
+
+const stages = [
   { name: 'sft', run: runSft, result: 'adapter/adapter_model.safetensors' },
   { name: 'pretrain', run: runPretrain, result: 'model/model.safetensors' },
-])('$name that crashed and was stopped ends as if it had not, bit for bit', async ({ name, run, result }) => {
-  const whole = join(folder, name, 'whole');
-  const broken = join(folder, name, 'broken');
-  const files = async (out: string): Promise<{ weights: Buffer; metrics: string }> => ({
-    weights: await readFile(join(out, result)),
-    metrics: await readFile(join(out, 'metrics.jsonl'), 'utf8'),
-  });
-  await run(whole, false, { onEvent: () => undefined });
+];
+const files = async (out: string, result: string): Promise<{ weights: Buffer; metrics: string; curves: unknown }> => ({
+  weights: await readFile(join(out, result)),
+  metrics: await readFile(join(out, 'metrics.jsonl'), 'utf8'),
+  curves: Array.from(readScalars(join(out, 'tensorboard')), ([tag, points]) => [
+    tag,
+    points.map(({ step, value }) => [step, value]),
+  ]).sort(),
+});
+const silent: StageContext = { onEvent: () => undefined };
 
-  await expect(run(broken, false, until(3, 'crash'))).rejects.toThrow('the lights went out');
-  const resumed: StageEvent[] = [];
-  await expect(run(broken, true, until(5, 'stop', resumed))).rejects.toThrow(Interrupted);
-  await expect(files(broken)).rejects.toThrow('ENOENT');
-  await run(broken, true, { onEvent: (event) => resumed.push(event) });
+it.each(stages)(
+  '$name that crashed and was stopped ends as if it had not, bit for bit',
+  async ({ name, run, result }) => {
+    const whole = join(folder, name, 'whole');
+    const broken = join(folder, name, 'broken');
+    await run(whole, false, silent);
 
-  expect(resumed.filter(({ type }) => type === 'warning')).toEqual([]);
-  // The crash lost the step since the last checkpoint, which is taken again; stopping lost none.
-  expect(resumed.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([3, 4, 5, 6]);
-  expect((await files(broken)).metrics).toBe((await files(whole)).metrics);
-  expect((await files(broken)).weights.equals((await files(whole)).weights)).toBe(true);
+    await expect(run(broken, false, until(3, 'crash'))).rejects.toThrow('the lights went out');
+    const resumed: StageEvent[] = [];
+    await expect(run(broken, true, until(5, 'stop', resumed))).rejects.toThrow(Interrupted);
+    await expect(files(broken, result)).rejects.toThrow('ENOENT');
+    await run(broken, true, { onEvent: (event) => resumed.push(event) });
+
+    expect(resumed.filter(({ type }) => type === 'warning')).toEqual([]);
+    // The crash lost the step since the last checkpoint, which is taken again; stopping lost none.
+    expect(resumed.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([3, 4, 5, 6]);
+    expect(await files(broken, result)).toEqual(await files(whole, result));
+  },
+);
+
+it.each(stages)(
+  '$name stopped before it began, before an evaluation and before the last goes on with that',
+  async ({ name, run, result }) => {
+    const out = join(folder, name, 'stopped');
+    const events: StageEvent[] = [];
+    const stopped = async (at: 'start' | number, resume: boolean): Promise<void> => {
+      const context = at === 'start' ? onStart(events) : until(at, 'stop', events);
+      await expect(run(out, resume, context)).rejects.toThrow(Interrupted);
+    };
+    await stopped('start', false);
+    await stopped(4, true);
+    await stopped(STEPS, true);
+    await run(out, true, { onEvent: (event) => events.push(event) });
+    expect(events.filter(({ type }) => type === 'warning')).toEqual([]);
+    expect(events.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(await files(out, result)).toEqual(await files(join(folder, name, 'whole'), result));
+  },
+);
+
+it('sft stopped again and again, wherever it is, ends as if it had not', async () => {
+  const out = join(folder, 'sft', 'harried');
+  let resume = false;
+  for (const delay of [0, 5, 10, 20, 30, 40, 50, 70, 90, 120]) {
+    const controller = new AbortController();
+    const context: StageContext = {
+      signal: controller.signal,
+      onEvent: ({ type }) => {
+        if (type === 'start') setTimeout(() => controller.abort(), delay);
+      },
+    };
+    const outcome = await runSft(out, resume, context).catch((error: unknown) => error);
+    resume = true;
+    if (outcome === out) break;
+    expect(outcome).toBeInstanceOf(Interrupted);
+  }
+  await runSft(out, true, silent);
+  const { result } = stages[0]!;
+  expect(await files(out, result)).toEqual(await files(join(folder, 'sft', 'whole'), result));
 });
 
 it('a checkpoint of an adapter of another size is refused, and stays', async () => {
   const out = join(folder, 'sft', 'whole');
   const before = await contentOf(join(out, 'checkpoints'));
-  const silent = { onEvent: () => undefined };
   await expect(runSftWith({ 'lora.r': 2 }, out, true, silent)).rejects.toMatchObject({ code: 'run.changed-config' });
   await expect(runSftWith({ 'lora.r': 2, force: true }, out, true, silent)).rejects.toMatchObject({
     code: 'checkpoint.model',

@@ -69,7 +69,7 @@ export interface Rollout {
 /**
  * Writes a group of completions for each prompt, rewards them, and measures what the loss needs: advantages relative to
  * the group, and log-probabilities by the policy as it is now and by the reference. Every completion has a random stream
- * of its own, named by (seed, rollout, prompt, sample).
+ * of its own, named by (seed, rollout, prompt, sample). Once the signal is aborted it gives up by throwing the reason.
  */
 export async function rollOut(
   prompts: readonly RolloutPrompt[],
@@ -98,6 +98,7 @@ export async function rollOut(
     },
   );
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
+  signal?.throwIfAborted();
   const scored = await tools.reward(
     completions.map(({ ids, finishReason }, i) => {
       const { plainPrompt: prompt, template, words, fields } = group[i]!;
@@ -118,6 +119,7 @@ export async function rollOut(
     temperature: grpo.temperature,
     padTokenId: tools.policy.padTokenId,
     batchSize: grpo.microBatchSize ?? grpo.batchSize,
+    signal,
   };
   const old = await tools.scorer.logProbabilities(sequences, { ...scoring, adapter: tools.adapter });
   const ref =
