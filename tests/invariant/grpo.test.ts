@@ -104,7 +104,10 @@ function stopAfter(delay: number): StageContext {
   return {
     signal: controller.signal,
     onEvent: ({ type }) => {
-      if (type === 'start') setTimeout(() => { controller.abort(); }, delay);
+      if (type === 'start')
+        setTimeout(() => {
+          controller.abort();
+        }, delay);
     },
   };
 }

@@ -165,7 +165,10 @@ it('sft stopped again and again, wherever it is, ends as if it had not', async (
     const context: StageContext = {
       signal: controller.signal,
       onEvent: ({ type }) => {
-        if (type === 'start') setTimeout(() => { controller.abort(); }, delay);
+        if (type === 'start')
+          setTimeout(() => {
+            controller.abort();
+          }, delay);
       },
     };
     const outcome = await runSft(out, resume, context).catch((error: unknown) => error);
