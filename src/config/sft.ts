@@ -32,6 +32,10 @@ export const sftSection = z
       z.enum(SFT_LOSS_TYPES).default('nll'),
       "Loss of a token: nll is its cross entropy, dft that times the token's probability, so that unlikely tokens pull less.",
     ),
+    packing: key(
+      z.boolean().default(false),
+      'Put samples into packs of at most maxLength tokens (best fit first); batchSize then counts packs.',
+    ),
     completionOnlyLoss: key(z.boolean().default(true), 'Learn the completion and its EOS only, not the prompt.'),
     sampleSteps: key(count().default(500), 'Steps between two rounds of sample texts.'),
     samples: key(count(0).default(2), 'Validation prompts written to in such a round.'),

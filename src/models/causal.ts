@@ -22,7 +22,7 @@ import type { PaddedTokens } from './padded-tokens.js';
 export interface CausalInputs {
   /** int32 (B, T). */
   readonly inputIds: Value;
-  /** int32 (B, T), 1 = a real token. */
+  /** int32 (B, T): 0 for padding, else the number of the token's document, 1 where a row is one. */
   readonly attentionMask: Value;
   /** int32 (B, T), counted over real tokens. */
   readonly positionIds: Value;
@@ -37,13 +37,18 @@ export function causalInputs({ graph }: ModelContext, batch: Dim = 'B', length: 
   };
 }
 
-/** Feeds of a causal model for a right-padded batch. */
-export function causalFeeds({ inputIds, attentionMask, batch, length }: PaddedTokens): Record<string, Tensor> {
-  const positions = Int32Array.from(inputIds, (_, at) => at % length);
+/** Feeds of a causal model for a right-padded batch; positions begin anew with each document of a row. */
+export function causalFeeds(tokens: PaddedTokens): Record<string, Tensor> {
+  const { inputIds, attentionMask, documents, batch, length } = tokens;
+  const positions = new Int32Array(inputIds.length);
+  for (let at = 1; at < positions.length; at++) {
+    const begins = at % length === 0 || (documents !== undefined && documents[at] !== documents[at - 1]);
+    positions[at] = begins ? 0 : positions[at - 1]! + 1;
+  }
   const shape = [batch, length];
   return {
     input_ids: wrap('int32', shape, inputIds),
-    attention_mask: wrap('int32', shape, attentionMask),
+    attention_mask: wrap('int32', shape, documents ?? attentionMask),
     position_ids: wrap('int32', shape, positions),
   };
 }

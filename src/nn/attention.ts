@@ -23,13 +23,17 @@ import type { ModelContext } from './context.js';
 /** Far below any score, far above −∞: a row that may attend nowhere stays finite. */
 const MASKED = -1e30;
 
-/** What each position may attend to, as a bias: 0 or far below. attentionMask int32 (B, T) → (B, 1, 1, T, T), causal. */
-export function causalBias(attentionMask: Value, dtype: DType): Value {
-  const [batch, length] = [attentionMask.shape[0]!, attentionMask.shape[1]!];
-  const graph = attentionMask.graph;
+/**
+ * What each position may attend to, as a bias: 0 or far below. documents int32 (B, T) → (B, 1, 1, T, T), causal: to tokens
+ * of the same number, and to none of number 0, which is padding.
+ */
+export function causalBias(documents: Value, dtype: DType): Value {
+  const [batch, length] = [documents.shape[0]!, documents.shape[1]!];
+  const graph = documents.graph;
   const queries = reshape(iota(graph, length), [1, 1, 1, length, 1]);
   const keys = reshape(iota(graph, length), [1, 1, 1, 1, length]);
-  const present = not(equal(reshape(attentionMask, [batch, 1, 1, 1, length]), 0));
+  const ofKey = reshape(documents, [batch, 1, 1, 1, length]);
+  const present = and(not(equal(ofKey, 0)), equal(ofKey, reshape(documents, [batch, 1, 1, length, 1])));
   const allowed = and(not(less(queries, keys)), present);
   return where(allowed, scalar(graph, dtype, 0), MASKED);
 }

@@ -48,16 +48,25 @@ const feedsOf = (matrix: Matrix): Record<string, Tensor> => ({
 
 /** What the op says that it computes; scales in float32, so that every number is rounded to the same side. */
 function plain(rows: readonly (readonly number[])[], { inner, outer, weight, inputScale, outputScale }: Matrix) {
-  return rows.flatMap((row) => {
-    const scaled = row.map((value, k) => Math.fround(Math.fround(value) * inputScale[k]!));
+  const [f, smallest] = [Math.fround, Math.fround(1e-30)];
+  const all = rows.map((row) => {
+    const scaled = row.map((value, k) => f(f(value) * inputScale[k]!));
     const largest = Math.max(...scaled.map(Math.abs));
-    const step = Math.max(Math.fround(largest * Math.fround(1 / 127)), Math.fround(1e-30));
-    const bytes = scaled.map((value) => roundHalfEven(Math.fround(value / step)));
-    return Array.from({ length: outer }, (_, n) => {
-      let sum = 0;
-      for (let k = 0; k < inner; k++) sum += bytes[k]! * weight[k * outer + n]!;
-      return sum * outputScale[n]! * step;
+    const mean = scaled.reduce((sum, value) => sum + Math.abs(value), 0) / inner;
+    const step = Math.min(Math.max(f(largest * f(1 / 127)), smallest), Math.max(f(f(mean) * f(12 / 127)), smallest));
+    return { scaled, step };
+  });
+  const isBeyond = Array.from({ length: inner }, (_, k) =>
+    all.some(({ scaled, step }) => Math.abs(scaled[k]!) > 127.5 * step),
+  );
+  return all.flatMap(({ scaled, step }) => {
+    const values = scaled.map((value, k) => {
+      const rounded = Math.max(-128, Math.min(127, roundHalfEven(f(value / step)))) * step;
+      return rounded + (isBeyond[k]! ? value - Math.max(-128 * step, Math.min(127 * step, value)) : 0);
     });
+    return Array.from({ length: outer }, (_, n) =>
+      values.reduce((sum, value, k) => sum + value * weight[k * outer + n]! * outputScale[n]!, 0),
+    );
   });
 }
 
@@ -121,6 +130,28 @@ describe('int8Matmul', () => {
       expect(await run([row])).toEqual(together.slice(i * 32, (i + 1) * 32));
     }
     await program.dispose();
+  });
+
+  it('multiplies outliers apart, so that the rest of their row keeps its precision', async () => {
+    const matrix = drawMatrix(256, 8, 9);
+    matrix.inputScale.fill(1);
+    const rows = normalRows(6, 256, 10);
+    for (const [i, row] of rows.entries()) if (i < 4) row[17 * i] = (i % 2 === 0 ? 1 : -1) * 50;
+    const { graph, y } = build(['N'], matrix);
+    graph.output('y', y);
+    const program = await runtime.compile(graph);
+    const result = (await program.run({ x: tensor('float32', [6, 256], rows.flat()), ...feedsOf(matrix) }))['y']!;
+    await program.dispose();
+    expectClose(toNdArray(result), { shape: [6, 8], data: Float64Array.from(plain(rows, matrix)) }, 1e-5, 'y');
+    const exact = rows.flatMap((row) =>
+      Array.from({ length: 8 }, (_, n) =>
+        row.reduce((sum, value, k) => sum + value * matrix.weight[k * 8 + n]! * matrix.outputScale[n]!, 0),
+      ),
+    );
+    const errors = exact.map((value, i) => (result.data[i] as number) - value);
+    const rms = (values: readonly number[]): number => Math.hypot(...values) / Math.sqrt(values.length);
+    // Rounding with a step of 50/127 alone would add noise of 0.11 to each of 255 values: 10 % of their sum.
+    expect(rms(errors) / rms(exact)).toBeLessThan(0.015);
   });
 
   it('has as its gradient the product with the transposed matrix, rounded the same way', async () => {

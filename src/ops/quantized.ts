@@ -7,6 +7,12 @@ import type { Emitter, OpRecords } from './record.js';
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
 
+/**
+ * How many times the mean magnitude of its row a value is at most rounded to 8 bits; what exceeds it is multiplied in
+ * float32 (LLM.int8(), Dettmers et al., 2022). Of normal values none of 10²⁰ exceeds it.
+ */
+const OUTLIER = 12;
+
 /** The smallest scale of a row: a row of zeros stays zeros. */
 const SMALLEST = 1e-30;
 
@@ -26,8 +32,32 @@ interface EmittedMatrix {
 export function int8Product(emitter: Emitter, x: string, { weight, inputScale, outputScale }: EmittedMatrix): string {
   if (emitter.device !== 'cpu') throw new Error(`8-bit products have no kernel on ${emitter.device}`);
   const scaled = emitter.node('Mul', [x, inputScale]);
-  const step = rowSteps(emitter, emitter.node('Abs', [scaled]), LEVELS);
-  return productOfRows(emitter, scaled, { step, zero: LEVELS + 1, weight, outputScale });
+  const magnitudes = emitter.node('Abs', [scaled]);
+  const number = (value: number): string => emitter.constant('float32', [], [value]);
+  const mean = emitter.node('ReduceMean', [magnitudes, emitter.constant('int64', [1], [1])], { keepdims: 1 });
+  const highest = emitter.node('Max', [emitter.node('Mul', [mean, number(OUTLIER / LEVELS)]), number(SMALLEST)]);
+  const step = emitter.node('Min', [rowSteps(emitter, magnitudes, LEVELS), highest]);
+  const product = productOfRows(emitter, scaled, { step, zero: LEVELS + 1, weight, outputScale });
+
+  // What the largest integers do not reach, column by column of x; mostly there is none.
+  const reach = emitter.node('Mul', [step, number(LEVELS + 0.5)]);
+  const beyond = emitter.node(
+    'ReduceMax',
+    [emitter.node('Sub', [magnitudes, reach]), emitter.constant('int64', [1], [0])],
+    { keepdims: 0 },
+  );
+  const columns = emitter.node('Reshape', [
+    emitter.node('NonZero', [emitter.node('Greater', [beyond, number(0)])]),
+    emitter.constant('int64', [1], [-1]),
+  ]);
+  const there = emitter.node('Gather', [scaled, columns], { axis: 1 });
+  const reached = emitter.node('Max', [
+    emitter.node('Min', [there, emitter.node('Mul', [step, number(LEVELS)])]),
+    emitter.node('Mul', [step, number(-LEVELS - 1)]),
+  ]);
+  const rows = emitter.node('Cast', [emitter.node('Gather', [weight, columns], { axis: 0 })], { to: 1 });
+  const rest = [emitter.node('Sub', [there, reached]), emitter.node('Mul', [rows, outputScale]), product];
+  return emitter.node('Gemm', rest);
 }
 
 /** The scale of each row, (n, 1), that spreads its largest value over so many levels. */
@@ -56,11 +86,11 @@ export function productOfRows(
 /**
  * Products with a frozen matrix kept in 8 bits. Both sides of the matrix have scales, W = diag(c) · Q · diag(s), so that
  * neither a large row nor a large column of W costs the others their precision. Each row of x is rounded with a scale of
- * its own ("vector-wise", Dettmers et al., 2022, https://arxiv.org/abs/2208.07339), so that what a token computes does not
- * depend on what it is batched with; sums are exact 32-bit integers.
+ * its own, and outliers are multiplied apart ("LLM.int8()", Dettmers et al., 2022, https://arxiv.org/abs/2208.07339), so
+ * that what a token computes does not depend on what it is batched with; sums are exact 32-bit integers.
  */
 export const quantized: OpRecords<'int8Matmul'> = {
-  // y = ((x ∘ c) / r → 8 bits) · Q ∘ s · r, r = max |x ∘ c| / 127 of each row
+  // y = ((x ∘ c) / r → 8 bits) · Q ∘ s · r + rest · Q ∘ s, r = min(max |x ∘ c|, 12 · mean |x ∘ c|) / 127 of each row
   int8Matmul: {
     infer: (inputs) => {
       arity(inputs, 5);

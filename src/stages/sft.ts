@@ -18,6 +18,7 @@ import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample, type SampleBatch } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
+import { collatePacks, packBestFit } from '../text/pack.js';
 import { samplesOf, type TextSample } from '../text/samples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { dropoutSeed } from '../training/dropout.js';
@@ -45,7 +46,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
   const { quantization } = config;
   const policy = await openPolicy(config.model, undefined, { quantization });
   const start = await startingAdapter(policy, config);
-  const samples = new SampleSet(rows.train, policy, config);
+  const samples = new SampleSet(rows.train, policy, config, section.packing);
   const heldOut = new SampleSet(rows.validation, policy, config);
   const fingerprints = {
     ...rows.fingerprints,
@@ -80,7 +81,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
     const decoder = await Decoder.create(runtime, { ...policy.model, lora });
 
     const perStep = section.batchSize * section.gradientAccumulationSteps;
-    const order = new EpochOrder(samples.count, perStep, config.seed, { lengths: samples.lengths });
+    const order = new EpochOrder(samples.count, perStep, config.seed, samples.lengths);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     let tokensSeen = 0;
     run.emit({ type: 'start', stage: 'sft', totalSteps, out: run.path });
@@ -103,7 +104,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
         tokensSeen += tokens;
         return metrics;
       },
-      rows: (step) => order.at(step).map((i) => samples.place(i)),
+      rows: (step) => order.at(step).flatMap((i) => samples.places(i)),
       totals: () => ({ num_tokens: tokensSeen }),
       carried: {
         save: () => tokensSeen,
@@ -204,16 +205,21 @@ const adapterConfig = (lora: SftConfig['lora'], base: string): AdapterConfig => 
   baseModelNameOrPath: base,
 });
 
-/** Samples of rows, one for each template, encoded when they are first needed; one without room is refused at once. */
+/**
+ * Samples of rows, one for each template, encoded when they are first needed; one without room is refused at once.
+ * Packed, each item is a pack of samples, for which all are encoded at once.
+ */
 class SampleSet {
   readonly #samples: (TextSample & { readonly row: Row; encoded?: Sample })[];
   readonly #tokenizer: Tokenizer;
   readonly #eosId: number;
+  readonly #packs: readonly (readonly number[])[] | undefined;
 
   constructor(
     rows: readonly Row[],
     private readonly policy: Policy,
     private readonly config: SftConfig,
+    packed = false,
   ) {
     this.#tokenizer = requireTokenizer(policy);
     this.#eosId = this.#tokenizer.requireSpecial('eos', config.model);
@@ -227,23 +233,30 @@ class SampleSet {
       // A token holds at least one byte, so a shorter prompt leaves room for a token of the completion and for EOS.
       if (Buffer.byteLength(prompt) > config.sft.maxLength - 2) this.#encoded(i);
     }
+    if (packed) {
+      const lengths = this.#samples.map((_, i) => this.#encoded(i).inputIds.length);
+      this.#packs = packBestFit(lengths, config.sft.maxLength);
+    }
   }
 
   get count(): number {
-    return this.#samples.length;
+    return (this.#packs ?? this.#samples).length;
   }
 
-  /** In characters, which cost no tokenising. */
-  get lengths(): number[] {
-    return this.#samples.map(({ prompt, completion }) => prompt.length + completion.length);
+  /** In characters, which cost no tokenising. Packs are about equally long: none. */
+  get lengths(): { lengths?: number[] } {
+    if (this.#packs !== undefined) return {};
+    return { lengths: this.#samples.map(({ prompt, completion }) => prompt.length + completion.length) };
   }
 
-  /** Where the row of a sample stands. */
-  place(index: number): string {
-    return placeOf(this.#samples[index]!.row);
+  /** Where the rows of an item stand. */
+  places(index: number): string[] {
+    return (this.#packs?.[index] ?? [index]).map((i) => placeOf(this.#samples[i]!.row));
   }
 
   batch(indices: readonly number[]): SampleBatch {
+    if (this.#packs !== undefined)
+      return collatePacks(indices.map((i) => this.#packs![i]!.map((at) => this.#encoded(at))));
     return collate(
       indices.map((i) => this.#encoded(i)),
       { padId: this.policy.padTokenId },

@@ -77,11 +77,13 @@ export function maskedGraph(config: EncoderConfig, options: LanguageOptions): La
   return withLoss(context, hidden, scores, options);
 }
 
-/** Tokens that a causal loss learns: those of the completion, except at the start of a row, which nothing predicts. */
-export function supervisedPositions({ completionMask, length }: SampleBatch): number[] {
+/** Tokens that a causal loss learns: those of the completion, except at the start of a document, which nothing predicts. */
+export function supervisedPositions({ completionMask, documents, length }: SampleBatch): number[] {
   const positions: number[] = [];
-  for (let at = 0; at < completionMask.length; at++)
-    if (completionMask[at] === 1 && at % length > 0) positions.push(at);
+  for (let at = 0; at < completionMask.length; at++) {
+    const begins = at % length === 0 || (documents !== undefined && documents[at] !== documents[at - 1]);
+    if (completionMask[at] === 1 && !begins) positions.push(at);
+  }
   return positions;
 }
 
