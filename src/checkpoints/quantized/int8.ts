@@ -22,17 +22,17 @@ export interface Int8Scales {
 type ReadRows = (start: number, count: number) => Promise<Float32Array>;
 
 /**
- * Scales of a matrix given by rows: first each column's largest magnitude relative to its rows' (so that a column of
- * outliers does not cost the others their precision), then each row's largest magnitude that is left.
+ * Scales of a matrix given by rows: first each column's root mean square relative to the rows' mean magnitudes (so that a
+ * column of outliers does not cost the others their precision), then each row's largest magnitude that is left.
  */
 export async function int8Scales(rows: number, columns: number, read: ReadRows): Promise<Int8Scales> {
-  const inputScale = new Float32Array(columns);
+  const squares = new Float64Array(columns);
   await eachRow(rows, columns, read, (row) => {
-    const largest = largestMagnitude(row);
-    if (largest === 0) return;
-    for (let i = 0; i < columns; i++) inputScale[i] = Math.max(inputScale[i]!, Math.abs(row[i]!) / largest);
+    const mean = meanMagnitude(row);
+    if (mean === 0) return;
+    for (let i = 0; i < columns; i++) squares[i]! += (row[i]! / mean) ** 2;
   });
-  for (let i = 0; i < columns; i++) if (inputScale[i] === 0) inputScale[i] = 1;
+  const inputScale = Float32Array.from(squares, (sum) => (sum === 0 ? 1 : Math.sqrt(sum / rows)));
   const outputScale = new Float32Array(rows);
   const scaled = new Float32Array(columns);
   await eachRow(rows, columns, read, (row, o) => {
@@ -132,6 +132,12 @@ async function eachRow(
   for await (const { values, start, count } of rowBlocks(rows, columns, read)) {
     for (let o = 0; o < count; o++) use(values.subarray(o * columns, (o + 1) * columns), start + o);
   }
+}
+
+function meanMagnitude(values: Float32Array): number {
+  let sum = 0;
+  for (const value of values) sum += Math.abs(value);
+  return sum / values.length;
 }
 
 function largestMagnitude(values: Float32Array): number {

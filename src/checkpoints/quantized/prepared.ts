@@ -8,7 +8,7 @@ import { readHeader, type TensorInfo } from '../safetensors.js';
 import { writeInt8 } from './int8.js';
 
 /** Part of the file's name: another way of rounding is another file. */
-const VERSION = 1;
+const VERSION = 2;
 
 /**
  * The weights of a model and, beside them, the 8-bit form of its matrices. That form is made when a model is first asked

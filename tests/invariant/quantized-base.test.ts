@@ -1,0 +1,114 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { backward } from '../../src/autodiff/backward.js';
+import { openPolicy } from '../../src/generation/policy.js';
+import { wrap, type Tensor } from '../../src/graph/tensor.js';
+import type { Quantization } from '../../src/nn/context.js';
+import { stream } from '../../src/random.js';
+import { Runtime } from '../../src/runtime/runtime.js';
+import { collatePacks } from '../../src/text/pack.js';
+import { collate, type Sample, type SampleBatch } from '../../src/text/collate.js';
+import { causalGraph, causalLossFeeds, supervisedPositions } from '../../src/training/language.js';
+
+const NANO = 'assets/nano-qwen3';
+const runtime = new Runtime({ threads: 1 });
+let cache: string;
+
+beforeAll(async () => {
+  cache = await mkdtemp(join(tmpdir(), 'quantized-test-'));
+  vi.stubEnv('DUANZI_CACHE', cache);
+});
+afterAll(async () => {
+  vi.unstubAllEnvs();
+  await runtime.close();
+  await rm(cache, { recursive: true });
+});
+
+const lora = { r: 8, alpha: 16, dropout: 0, targetModules: ['q_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj'] };
+
+/** Samples of ordinary tokens, of different lengths. */
+const samples: readonly Sample[] = [40, 23, 31].map((length, i) => {
+  const random = stream(2, 'sample', i);
+  const inputIds = Array.from({ length }, () => 300 + random.integer(800));
+  return { inputIds, completionMask: inputIds.map((_, at): 0 | 1 => (at < 10 ? 0 : 1)) };
+});
+
+interface Result {
+  readonly losses: Float32Array;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+}
+
+/** Loss of each supervised token and gradient of each adapter weight; neither factor of the adapter is zero. */
+async function learn(quantization: Quantization, batch: SampleBatch): Promise<Result> {
+  const policy = await openPolicy(NANO, undefined, { quantization });
+  const { graph, loss, context } = causalGraph(policy.config, { lora, quantization });
+  const weights = [...context.loraWeights];
+  const gradients = backward(
+    loss,
+    weights.map(([, value]) => value),
+  );
+  for (const [i, [name]] of weights.entries()) graph.output(`gradient/${name}`, gradients[i]!);
+  const program = await runtime.compile(graph, policy.model.weights);
+  const adapter = weights.map(([name, { shape }]): [string, Tensor] => {
+    const random = stream(3, name);
+    const [rows, columns] = shape as [number, number];
+    return [
+      name,
+      wrap(
+        'float32',
+        [rows, columns],
+        Float32Array.from({ length: rows * columns }, () => 0.02 * random.normal()),
+      ),
+    ];
+  });
+  const results = await program.run({ ...causalLossFeeds(batch, 50), ...Object.fromEntries(adapter) });
+  await program.dispose();
+  return {
+    losses: results['token_loss']!.data as Float32Array,
+    gradients: new Map(weights.map(([name]) => [name, results[`gradient/${name}`]!.data as Float32Array])),
+  };
+}
+
+/** ‖a − b‖ / ‖b‖ over all gradients. */
+function difference(a: Result, b: Result): number {
+  let [apart, total] = [0, 0];
+  for (const [name, values] of b.gradients) {
+    for (const [i, value] of values.entries()) {
+      apart += (a.gradients.get(name)![i]! - value) ** 2;
+      total += value ** 2;
+    }
+  }
+  return Math.sqrt(apart / total);
+}
+
+const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+const padded = collate(samples, { padId: 0 });
+
+describe('a base in 8 bits', () => {
+  it('keeps the loss within 0.2 % of float32 and the gradient within 3 %', async () => {
+    const [exact, rounded] = [await learn('float32', padded), await learn('int8', padded)];
+    expect(Math.abs(mean(rounded.losses) / mean(exact.losses) - 1)).toBeLessThan(0.002);
+    const apart = difference(rounded, exact);
+    expect(apart).toBeGreaterThan(0);
+    expect(apart).toBeLessThan(0.03);
+  });
+});
+
+describe.each<[Quantization, number, number]>([
+  ['float32', 1e-5, 1e-4],
+  // A difference in the last bit may round a value of 8 bits to its other neighbour.
+  ['int8', 2e-3, 1e-2],
+])('documents in one row, %s', (quantization, lossTolerance, gradientTolerance) => {
+  it('lose and learn what they do one by one', async () => {
+    const packed = collatePacks([samples]);
+    expect(supervisedPositions(packed)).toHaveLength(supervisedPositions(padded).length);
+    const [together, apart] = [await learn(quantization, packed), await learn(quantization, padded)];
+    for (const [i, value] of apart.losses.entries()) {
+      expect(Math.abs(together.losses[i]! - value)).toBeLessThan(lossTolerance * Math.max(1, value));
+    }
+    expect(difference(together, apart)).toBeLessThan(gradientTolerance);
+  });
+});
