@@ -215,8 +215,10 @@ async function makeTokenizer(
         })
       : buildWordPiece(texts, { vocabSize: section.vocabSize });
   const dir = run.file('tokenizer');
-  for (const [name, content] of Object.entries(serializeTokenizer(files)))
-    await writeFileAtomic(join(dir, name), content);
+  await writeFolderAtomic(dir, async (folder) => {
+    for (const [name, content] of Object.entries(serializeTokenizer(files)))
+      await writeFileAtomic(join(folder, name), content);
+  });
   return dir;
 }
 

@@ -95,10 +95,8 @@ const allowed: ReadonlyMap<string, Named> = new Map<string, Named>([
 export const stateDictHost: PickleHost = {
   allowed,
   persistent: (id) => {
-    const [view, ...fields] =
-      Array.isArray(id) && id.length === 6
-        ? [id[5] as unknown, ...(id as unknown[]).slice(0, 5)]
-        : [null, ...(id as unknown[])];
+    const parts: readonly unknown[] = Array.isArray(id) ? id : [];
+    const [view, ...fields] = parts.length === 6 ? [parts[5], ...parts.slice(0, 5)] : [null, ...parts];
     const [, type, key, , size] = parse(storageId, fields, 'a storage');
     const { dtype } = type instanceof ElementType ? type : type.value;
     const part = parse(viewMetadata, view, 'a storage');

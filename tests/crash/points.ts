@@ -1,0 +1,34 @@
+import { stream } from '../../src/random.js';
+import type { FaultKind, Write } from './faults.js';
+import type { Point } from './harness.js';
+import type { Scenario } from './scenarios.js';
+
+/** A kill before every write of one checkpoint, from the first file beside its place to the last that is tidied. */
+export function checkpointPoints(scenario: Scenario, writes: readonly Write[]): Point[] {
+  const steps = writes.flatMap(({ path }) => /checkpoints\/\.?step-(\d+)/.exec(path)?.[1] ?? []);
+  const last = [...new Set(steps)].at(-2);
+  return writes.flatMap(({ path }, at) =>
+    new RegExp(`checkpoints/\\.?step-${last}\\b`).test(path)
+      ? [{ scenario, faults: [{ kind: 'kill' as const, at }] }]
+      : [],
+  );
+}
+
+/** Kills at random writes, before them or in their midst; every fourth run is killed again while it goes on. */
+export function randomPoints(scenario: Scenario, writes: readonly Write[], count: number, seed: number): Point[] {
+  const random = stream(seed, 'crash', scenario);
+  return Array.from({ length: count }, (_, i) => {
+    const draw = (): FaultKind => (random.uniform() < 0.6 ? 'kill' : 'torn');
+    const faults = [{ kind: draw(), at: random.integer(writes.length) }];
+    if (i % 4 === 3) faults.push({ kind: draw(), at: random.integer(Math.ceil(writes.length / 2)) });
+    return { scenario, faults };
+  });
+}
+
+/** A full disk and a failing one at `count` writes, evenly spread; at every one where there are no more. */
+export function diskPoints(scenario: Scenario, writes: readonly Write[], count: number): Point[] {
+  const number = Math.min(count, writes.length);
+  return Array.from({ length: number }, (_, i) => Math.floor(((i + 0.5) * writes.length) / number)).flatMap((at) =>
+    (['ENOSPC', 'EIO'] as const).map((kind) => ({ scenario, faults: [{ kind, at }] })),
+  );
+}
