@@ -32,6 +32,7 @@ async function writeRun(folder: string, stage: string, changes: Partial<Manifest
     fingerprints: {},
     startedAt: '2026-01-01T00:00:00.000Z',
     resumedAt: [],
+    microBatch: null,
     interventions: [],
     finishedAt: '2026-01-01T00:01:15.000Z',
     ...changes,

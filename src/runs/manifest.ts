@@ -37,6 +37,8 @@ const manifestSchema = z.object({
   fingerprints: z.record(z.string(), z.string()),
   startedAt: timestamp,
   resumedAt: z.array(timestamp),
+  /** Samples that go through the model at once since memory ran out; null while it suffices. */
+  microBatch: z.int().positive().nullable().default(null),
   /** Where training did not go as configured, by rising step; null for what belongs to no step. */
   interventions: z.array(interventionSchema).default([]),
   /** Null until the stage is complete. */

@@ -98,6 +98,7 @@ async function decide(request: RunRequest, earlier: Manifest | undefined): Promi
     ...newManifest(request, earlier.startedAt),
     resumedAt: [...earlier.resumedAt, now],
     // Steps after the checkpoint are taken again, and what went wrong in them goes wrong again.
+    microBatch: earlier.microBatch,
     interventions: earlier.interventions.filter(({ step }) => step === null || step <= (checkpoint?.step ?? -1)),
   };
   const from = checkpoint === undefined ? undefined : { step: checkpoint.step, path: checkpoint.path };
@@ -133,6 +134,7 @@ function newManifest(request: RunRequest, startedAt: string): Manifest {
     fingerprints,
     startedAt,
     resumedAt: [],
+    microBatch: null,
     interventions: [],
     finishedAt: null,
   };

@@ -127,6 +127,11 @@ export class RunFolder {
     this.#listener(event);
   }
 
+  /** How many of `asked` samples go through the model at once: fewer where memory ran out before. */
+  microBatch(asked: number): number {
+    return Math.min(asked, this.#manifest.microBatch ?? asked);
+  }
+
   /** Records in the manifest what was done about something that went wrong, and tells it as a warning. */
   async intervene({ step, code, message }: Omit<Intervention, 'at'>): Promise<void> {
     this.#manifest.interventions.push({ step, at: new Date().toISOString(), code, message });

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { machineError } from '../errors.js';
 import { Gate } from './gate.js';
 import type { Answer, Envelope, Replies, Request, WorkerData } from './protocol.js';
 
@@ -17,6 +18,20 @@ function startWorker(workerData: WorkerData): Worker {
 }
 
 const CLOSED = 'the runtime was closed';
+
+/** How ONNX Runtime, the C++ library and V8 say that there is no memory left. */
+const OUT_OF_MEMORY = /failed to allocate memory|bad[_ ]alloc|array buffer allocation failed|out of memory/i;
+
+/** An error of the worker: want of memory is the machine's fault, anything else a bug. */
+function faultOf(message: string): Error {
+  if (!OUT_OF_MEMORY.test(message)) return new Error(message);
+  return machineError({
+    code: 'machine.memory',
+    message: 'The memory does not suffice for this computation.',
+    fix: 'Lower the batch size or the lengths, or use a smaller model.',
+    cause: new Error(message),
+  });
+}
 
 /** The calling side of the worker: requests in order, each answered by a promise. */
 export class WorkerHost {
@@ -45,7 +60,7 @@ export class WorkerHost {
       this.#pending.delete(answer.id);
       if (this.#pending.size === 0 && this.#failure === undefined) this.#worker.unref();
       if (answer.ok) call?.resolve(answer.value);
-      else call?.reject(new Error(answer.message));
+      else call?.reject(faultOf(answer.message));
     });
     this.#worker.on('error', (error) => {
       this.#fail(error instanceof Error ? error : new Error(String(error)));

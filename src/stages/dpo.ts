@@ -15,6 +15,7 @@ import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
 import { Learner } from '../training/learner.js';
+import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
 import { EpochOrder } from '../training/order.js';
@@ -36,7 +37,11 @@ const POLICY = 'policy';
  * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise:
  * the weights with the lowest validation loss.
  */
-export async function dpo(given: DpoConfig, context: StageContext): Promise<string> {
+export async function dpo(config: DpoConfig, context: StageContext): Promise<string> {
+  return withLessMemory(learn, config, context, config.dpo.batchSize);
+}
+
+async function learn(given: DpoConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
   const section = config.dpo;
   const pairs = await loadPairs(config.data);
@@ -76,6 +81,7 @@ export async function dpo(given: DpoConfig, context: StageContext): Promise<stri
       policy.model.weights,
     );
 
+    const atOnce = run.microBatch(section.batchSize);
     const order = new EpochOrder(train.length, section.batchSize * section.gradientAccumulationSteps, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     run.emit({ type: 'start', stage: 'dpo', totalSteps, out: run.path });
@@ -86,9 +92,9 @@ export async function dpo(given: DpoConfig, context: StageContext): Promise<stri
     );
     const references = async (side: readonly EncodedPair[]): Promise<ReferenceLogProbs[]> => {
       const known: ReferenceLogProbs[] = [];
-      for (const some of chunks(side, section.batchSize)) {
+      for (const some of chunks(side, atOnce)) {
         if (context.signal?.aborted === true) throw new Interrupted(run.path, run.resumeFrom?.step ?? 0);
-        const options = { temperature: 1, padTokenId: policy.padTokenId, batchSize: section.batchSize };
+        const options = { temperature: 1, padTokenId: policy.padTokenId, batchSize: atOnce };
         const texts = some.flatMap(({ chosen, rejected }) => [chosen, rejected]);
         const scores = await scorer.logProbabilities(texts, { ...options, adapter: reference });
         const sums = scores.map((logprobs) => logprobs.reduce((a, b) => a + b, 0));
@@ -123,7 +129,7 @@ export async function dpo(given: DpoConfig, context: StageContext): Promise<stri
       replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
-        const batches = chunks(order.at(step), section.batchSize).map((ids) => batchOf(train, trainReference, ids));
+        const batches = chunks(order.at(step), atOnce).map((ids) => batchOf(train, trainReference, ids));
         const { tokens, ...metrics } = await dpoStep(learner, batches, rate, section.beta);
         tokensSeen += tokens;
         return metrics;
@@ -138,7 +144,7 @@ export async function dpo(given: DpoConfig, context: StageContext): Promise<stri
       },
       evaluate: async () => {
         const totals: Metrics = {};
-        for (const ids of chunks([...heldOut.keys()], section.batchSize)) {
+        for (const ids of chunks([...heldOut.keys()], atOnce)) {
           const batch = batchOf(heldOut, heldOutReference, ids);
           const feeds = learner.accepted(dpoFeeds(batch.texts, batch.reference, ids.length));
           const report = await evaluation.run({ ...feeds, ...learner.weights });

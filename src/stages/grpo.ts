@@ -22,6 +22,7 @@ import { Runtime } from '../runtime/runtime.js';
 import { CopyIndex } from '../text/copy-index.js';
 import { samplesOf } from '../text/samples.js';
 import { Learner } from '../training/learner.js';
+import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
 import { EpochOrder } from '../training/order.js';
@@ -63,7 +64,14 @@ const HUMAN_TEXTS = 256;
  *
  * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise.
  */
-export async function grpo(given: GrpoConfig, context: StageContext): Promise<string> {
+export async function grpo(config: GrpoConfig, context: StageContext): Promise<string> {
+  const { microBatchSize, batchSize, topEntropyQuantile } = config.grpo;
+  // The tokens of a whole batch are ranked at once, which smaller ones could not do.
+  const divisible = topEntropyQuantile < 1 ? 1 : (microBatchSize ?? batchSize);
+  return withLessMemory(learn, config, context, divisible);
+}
+
+async function learn(given: GrpoConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
   const section = config.grpo;
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
@@ -175,7 +183,7 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
             },
             entropyCoef: appliedCoef(buffer.entropy, section),
             padTokenId: policy.padTokenId,
-            microBatchSize: section.microBatchSize,
+            microBatchSize: run.microBatch(section.microBatchSize ?? section.batchSize),
           });
           buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);
           const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
@@ -184,10 +192,11 @@ export async function grpo(given: GrpoConfig, context: StageContext): Promise<st
         },
         rows: (step) => {
           const number = Math.floor(step / stepsPerRollout);
-          const start = ((step % stepsPerRollout) % batches) * section.batchSize;
+          const perStep = section.batchSize * section.gradientAccumulationSteps;
+          const start = ((step % stepsPerRollout) % passes) * perStep;
           const mix = stream(config.seed, 'mix', number).shuffle(section.completionsPerRollout);
           const chosen = order.at(number);
-          const groups = Array.from(mix.subarray(start, start + section.batchSize), (at) =>
+          const groups = Array.from(mix.subarray(start, start + perStep), (at) =>
             Math.floor(at / section.numGenerations),
           );
           return [...new Set(groups.map((group) => prompts[chosen[group]!]!.place))];

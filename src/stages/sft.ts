@@ -24,6 +24,7 @@ import type { Tokenizer } from '../text/tokenizer.js';
 import { dropoutSeed } from '../training/dropout.js';
 import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
+import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
@@ -39,7 +40,11 @@ import { scheduleOf } from '../training/schedule.js';
  *
  * Leaves `adapter/` in PEFT's layout: the weights with the lowest validation loss.
  */
-export async function sft(given: SftConfig, context: StageContext): Promise<string> {
+export async function sft(config: SftConfig, context: StageContext): Promise<string> {
+  return withLessMemory(learn, config, context, config.sft.batchSize);
+}
+
+async function learn(given: SftConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
   const section = config.sft;
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
@@ -83,6 +88,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
     const perStep = section.batchSize * section.gradientAccumulationSteps;
     const order = new EpochOrder(samples.count, perStep, config.seed, samples.lengths);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
+    const atOnce = run.microBatch(section.batchSize);
     let tokensSeen = 0;
     run.emit({ type: 'start', stage: 'sft', totalSteps, out: run.path });
 
@@ -98,7 +104,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
       replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
-        const batches = chunks(order.at(step), section.batchSize).map((ids) => samples.batch(ids));
+        const batches = chunks(order.at(step), atOnce).map((ids) => samples.batch(ids));
         const seeds = batches.map((_, i): Feeds => (lora.dropout > 0 ? dropoutSeed(config.seed, step, i) : {}));
         const { tokens, ...metrics } = await sftStep(learner, batches, rate, seeds);
         tokensSeen += tokens;
@@ -114,7 +120,7 @@ export async function sft(given: SftConfig, context: StageContext): Promise<stri
       },
       evaluate: async () => {
         let [loss, correct, tokens] = [0, 0, 0];
-        for (const ids of chunks([...Array(heldOut.count).keys()], section.batchSize)) {
+        for (const ids of chunks([...Array(heldOut.count).keys()], atOnce)) {
           context.signal?.throwIfAborted();
           const result = await evaluation.run({ ...causalLossFeeds(heldOut.batch(ids), 1), ...learner.weights });
           loss += sum(result['token_loss']!);
