@@ -29,6 +29,17 @@ describe('writeFault', () => {
     expect(writeFault(known, 'x')).toBe(known);
   });
 
+  it('names the place instead of the file beside it where the disk was full', () => {
+    const cause = systemError('ENOSPC');
+    const beside = new UserError({
+      code: 'checkpoint.disk-full',
+      message: 'The disk is full.',
+      where: '.x.tmp-1',
+      cause,
+    });
+    expect(writeFault(beside, '/runs/x')).toMatchObject({ code: 'file.disk', exitCode: 3, where: '/runs/x', cause });
+  });
+
   it('reads the code of system errors only', () => {
     expect([errnoOf(systemError('ENOENT')), errnoOf(new Error('x')), errnoOf({ code: 'ENOENT' })]).toEqual([
       'ENOENT',

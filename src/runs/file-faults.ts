@@ -26,8 +26,10 @@ export function errnoOf(error: unknown): string | undefined {
  * or a disk that is full or broken (exit code 3), and the error itself where it is neither.
  */
 export function writeFault(error: unknown, where: string): unknown {
+  // What was written beside its place failed there; for people it is the place that counts.
+  if (error instanceof UserError) return DISK.has(errnoOf(error.cause) ?? '') ? writeFault(error.cause, where) : error;
   const errno = errnoOf(error);
-  if (errno === undefined || error instanceof UserError) return error;
+  if (errno === undefined) return error;
   const unwritable = UNWRITABLE.get(errno);
   if (unwritable !== undefined) {
     return new UserError({
