@@ -75,7 +75,8 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
     sft,
   );
   await once('rm', { model: models.reward, rm: config.rm }, rm);
-  await once('grpo', { model: models.policy, adapter, rm: reward, lora: config.lora, grpo: config.grpo }, grpo);
+  const { quantization, lora } = config;
+  await once('grpo', { model: models.policy, quantization, adapter, rm: reward, lora, grpo: config.grpo }, grpo);
   await once(
     'evaluation',
     { candidates, rm: reward, generate: config.generate, evaluate: config.evaluate },

@@ -50,6 +50,14 @@ export const grpoSection = z
     temperature: key(z.number().gt(0).default(0.8), 'Divides the logits, in rollouts and in the loss alike.'),
     topP: key(z.number().gt(0).max(1).default(0.95), 'Nucleus of the rollouts; 1 keeps all tokens.'),
     topK: key(count(0).default(0), 'Likeliest tokens kept in rollouts; 0 keeps all.'),
+    samplerQuantization: key(
+      z.enum(['float32', 'int8', 'int4']).optional(),
+      'How the base multiplies where completions are written; as in training if not given.',
+    ),
+    samplerTolerance: key(
+      z.number().min(0).default(0.01),
+      "Difference in nats up to which the sampler's log-probabilities count as the policy's; 0 computes all anew.",
+    ),
     ...lossKeys,
     scaleRewards: key(
       z.enum(['group', 'batch', 'none']).default('group'),

@@ -1,7 +1,7 @@
 import { checkAdapter, loraNamesOf, openAdapter, savedTensors } from '../checkpoints/adapter.js';
 import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
-import { withInt8 } from '../checkpoints/quantized/prepared.js';
+import { withQuantized } from '../checkpoints/quantized/prepared.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { writes, type CausalConfig } from '../models/config/causal.js';
@@ -59,7 +59,8 @@ export async function openPolicy(
   const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? folder.eosTokenIds[0] ?? 0;
   const chat = tokenizer === undefined ? undefined : await loadChatTemplate(modelDir, tokenizer);
   const opened = { folder, config, tokenizer, chat, eosTokenIds, padTokenId };
-  const weights = quantization === 'float32' ? folder.weights : await withInt8(folder, linearNames(config));
+  const weights =
+    quantization === 'float32' ? folder.weights : await withQuantized(folder, linearNames(config), quantization);
   const base = { config, weights, quantization };
   if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };
   const adapter = await openAdapter(adapterDir);

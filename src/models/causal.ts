@@ -83,6 +83,7 @@ export function causalScores(context: ModelContext, config: CausalConfig, rows: 
   const shape = [config.vocabSize, config.hiddenSize] as const;
   const name = headName(config);
   const head = context.linearWeight(name, shape);
+  if (head.form === 'int4') throw new Error('a base in 4 bits writes texts; texts are scored in float32 or int8');
   const chosen = gatherRows(context.weight(name, shape), ids);
   return linearLogProbs({ hidden: rows, ids, rows: chosen }, head.form === 'int8' ? head.matrix : head.weight, CHUNK);
 }

@@ -1,7 +1,8 @@
 import type { Dim } from '../graph/dim.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
-import { dropoutMask, int8Matmul, matmul, mul, type Int8Matrix } from '../ops/build.js';
+import { dropoutMask, int4Matmul, int8Matmul, matmul, mul, type Int4Matrix, type Int8Matrix } from '../ops/build.js';
+import { INT4_BLOCK } from '../ops/quantized.js';
 
 /** Low-rank adapters on linear layers (Hu et al., 2021, https://arxiv.org/abs/2106.09685). */
 export interface LoraSettings {
@@ -39,16 +40,26 @@ export class DropoutSource {
   }
 }
 
-/** The form in which the frozen base multiplies: as it is stored, or rounded to 8 bits beforehand. */
-export type Quantization = 'float32' | 'int8';
+/** The form in which the frozen base multiplies: as it is stored, or rounded to 8 or 4 bits beforehand. */
+export type Quantization = 'float32' | 'int8' | 'int4';
 
 /** The matrix of a linear layer, Hugging Face's (out, in), in the form in which the base is kept. */
 export type LinearWeight =
-  { readonly form: 'float32'; readonly weight: Value } | { readonly form: 'int8'; readonly matrix: Int8Matrix };
+  | { readonly form: 'float32'; readonly weight: Value }
+  | { readonly form: 'int8'; readonly matrix: Int8Matrix }
+  | { readonly form: 'int4'; readonly matrix: Int4Matrix };
 
 /** x (…, in) · Wᵀ → (…, out). */
-export const multiply = (x: Value, weight: LinearWeight): Value =>
-  weight.form === 'int8' ? int8Matmul(x, weight.matrix) : matmul(x, weight.weight, { transB: true });
+export function multiply(x: Value, weight: LinearWeight): Value {
+  switch (weight.form) {
+    case 'float32':
+      return matmul(x, weight.weight, { transB: true });
+    case 'int8':
+      return int8Matmul(x, weight.matrix);
+    case 'int4':
+      return int4Matmul(x, weight.matrix);
+  }
+}
 
 /** What the parts of a matrix in 8 bits are called after the name of the matrix; see `Int8Matrix`. */
 export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, string>> => ({
@@ -57,6 +68,17 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
   inputScale: `${name}.int8_input_scale`,
   outputScale: `${name}.int8_output_scale`,
 });
+
+export { INT4_BLOCK };
+
+/** The same for 4 bits; see `Int4Matrix`. */
+export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, string>> => ({
+  packed: `${name}.int4`,
+  scale: `${name}.int4_scale`,
+});
+
+/** Whether a matrix with so many inputs can be kept in 4 bits: its rows are whole blocks. */
+export const fitsInt4 = (inputs: number): boolean => inputs % INT4_BLOCK === 0;
 
 export interface ContextOptions {
   readonly dtype?: DType;
@@ -109,7 +131,20 @@ export class ModelContext {
   /** The matrix of a linear layer, (out, in), to `multiply` with. */
   linearWeight(name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): LinearWeight {
     this.#linear.set(name, [outputs, inputs]);
-    if (this.quantization === 'float32') return { form: 'float32', weight: this.weight(name, [outputs, inputs]) };
+    if (this.quantization === 'float32' || (this.quantization === 'int4' && !fitsInt4(inputs))) {
+      return { form: 'float32', weight: this.weight(name, [outputs, inputs]) };
+    }
+    if (this.quantization === 'int4') {
+      const blocks = inputs / INT4_BLOCK;
+      const { packed, scale } = int4Names(name);
+      return {
+        form: 'int4',
+        matrix: {
+          packed: this.#declare(this.#weights, packed, [outputs, blocks, INT4_BLOCK / 2], 'uint8'),
+          scale: this.#declare(this.#weights, scale, [outputs, blocks], 'float32'),
+        },
+      };
+    }
     const names = int8Names(name);
     const part = (which: keyof Int8Matrix, dtype: DType, shape: readonly Dim[]): Value =>
       this.#declare(this.#weights, names[which], shape, dtype);

@@ -114,6 +114,18 @@ export interface Int8Matrix {
 export const int8Matmul = (x: Value, { weight, transposed, inputScale, outputScale }: Int8Matrix): Value =>
   apply(x.graph, 'int8Matmul', [x, weight, transposed, inputScale, outputScale], {});
 
+/** A frozen matrix in blocks of 4 bits: see the op's record. */
+export interface Int4Matrix {
+  /** uint8 (N, K/32, 16): two entries a byte, the first in the lower half. */
+  readonly packed: Value;
+  /** float32 (N, K/32) */
+  readonly scale: Value;
+}
+
+/** x (…, K) · Wᵀ of a matrix (N, K) in 4 bits → (…, N). */
+export const int4Matmul = (x: Value, { packed, scale }: Int4Matrix): Value =>
+  apply(x.graph, 'int4Matmul', [x, packed, scale], {});
+
 type Axes = number | readonly number[] | undefined;
 
 function reduce(op: 'reduceSum' | 'reduceMean' | 'reduceMax', x: Value, axes: Axes, keepDims: boolean): Value {

@@ -2,7 +2,7 @@ import { sizeOf } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { int8Matmul } from './build.js';
 import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
-import type { Emitter, OpRecords } from './record.js';
+import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
@@ -15,6 +15,9 @@ const OUTLIER = 12;
 
 /** The smallest scale of a row: a row of zeros stays zeros. */
 const SMALLEST = 1e-30;
+
+/** Entries that share a scale. */
+export const INT4_BLOCK = 32;
 
 type Five<T> = [T, T, T, T, T];
 
@@ -89,7 +92,7 @@ export function productOfRows(
  * its own, and outliers are multiplied apart ("LLM.int8()", Dettmers et al., 2022, https://arxiv.org/abs/2208.07339), so
  * that what a token computes does not depend on what it is batched with; sums are exact 32-bit integers.
  */
-export const quantized: OpRecords<'int8Matmul'> = {
+export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
   // y = ((x ∘ c) / r → 8 bits) · Q ∘ s · r + rest · Q ∘ s, r = min(max |x ∘ c|, 12 · mean |x ∘ c|) / 127 of each row
   int8Matmul: {
     infer: (inputs) => {
@@ -121,5 +124,30 @@ export const quantized: OpRecords<'int8Matmul'> = {
       const adjoint = { weight: transposed, transposed: weight, inputScale: outputScale, outputScale: inputScale };
       return [() => int8Matmul(grad, adjoint), frozen, frozen, frozen, frozen];
     },
+  },
+  // W[n, k] = scale[n, k/32] · (entry − 8), entries 0…15. The product rounds blocks of 32 of x to 8 bits: each row alone.
+  int4Matmul: {
+    infer: (inputs) => {
+      arity(inputs, 3);
+      const [x, packed, scale] = inputs as [TensorType, TensorType, TensorType];
+      requireDType(['float32'], x, scale);
+      requireDType(['uint8'], packed);
+      requireRank(packed, 3, 'the matrix');
+      const [outer, blocks] = [packed.shape[0]!, packed.shape[1]!];
+      if (typeof outer !== 'number' || typeof blocks !== 'number')
+        throw new RangeError('the matrix needs a fixed size');
+      requireShape(packed, [outer, blocks, INT4_BLOCK / 2], 'the matrix');
+      requireShape(scale, [outer, blocks], 'the scales');
+      requireAxis(x, x.shape.length - 1);
+      requireShape({ ...x, shape: x.shape.slice(-1) }, [blocks * INT4_BLOCK], 'a row of the left side');
+      return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), outer] }];
+    },
+    emit: (emitter, node) => {
+      const inputs = node.inputs.map((input) => emitter.name(input));
+      const [outer, blocks] = node.inputs[1]!.shape as [number, number];
+      const sizes = { K: blocks * INT4_BLOCK, N: outer, bits: 4, block_size: INT4_BLOCK, accuracy_level: 4 };
+      return [emitter.node('MatMulNBits', inputs, sizes, 'com.microsoft')];
+    },
+    vjp: nonDifferentiable('a matrix in 4 bits is there to write texts with'),
   },
 };

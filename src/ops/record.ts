@@ -105,6 +105,7 @@ export interface OpAttributes {
   cast: { to: DType };
   matmul: { transA: boolean; transB: boolean };
   int8Matmul: NoAttributes;
+  int4Matmul: NoAttributes;
   reduceSum: { axes: readonly number[]; keepDims: boolean };
   reduceMean: { axes: readonly number[]; keepDims: boolean };
   reduceMax: { axes: readonly number[]; keepDims: boolean };

@@ -1,7 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { writeTinyClassifier } from '../../tests/support/tiny-encoder.js';
 import { TINY, writeTinyAdapter, writeTinyModel } from '../../tests/support/tiny-model.js';
 import { golden } from '../../tests/support/golden.js';
@@ -111,6 +111,18 @@ describe('texts', () => {
     expect(texts.every(({ completionIds }) => completionIds.length === 8)).toBe(true);
     expect(texts.every(({ finishReason }) => finishReason === 'length')).toBe(true);
     expect(await write(PROMPTS, { ...greedy, adapter: join(folder, 'adapter') })).not.toEqual(texts);
+  });
+
+  it.each(['int8', 'int4'])('on a base in %s repeat too, and its files are made once', async (quantization) => {
+    vi.stubEnv('DUANZI_CACHE', join(folder, 'cache'));
+    const flags = { quantization, adapter: join(folder, 'adapter'), seed: 3 };
+    const texts = await write(PROMPTS, flags);
+    expect(texts).toHaveLength(PROMPTS.length);
+    const [file] = await readdir(join(folder, 'cache', quantization));
+    const { mtimeMs } = await stat(join(folder, 'cache', quantization, file!));
+    expect(await write(PROMPTS, { ...flags, 'generate.batchSize': 2 })).toEqual(texts);
+    expect((await stat(join(folder, 'cache', quantization, file!))).mtimeMs).toBe(mtimeMs);
+    vi.unstubAllEnvs();
   });
 
   it('stop when asked to', async () => {

@@ -30,7 +30,8 @@ export async function* generate(
 ): AsyncGenerator<GenerateOutput> {
   const config = await withLocalModels(given, context);
   const section = config.generate;
-  const policy = await openPolicy(config.model, config.adapter);
+  const { quantization } = config;
+  const policy = await openPolicy(config.model, config.adapter, { quantization });
   const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
@@ -38,38 +39,39 @@ export async function* generate(
     const decoder = await Decoder.create(runtime, policy.model);
     const adapter = await uploadAdapter(runtime, policy);
     const { bestOf } = section;
-    const total = prompts.length * bestOf;
-    const perBatch = Math.max(1, Math.floor(section.batchSize / bestOf));
-    let tokensBefore = 0;
-    for (let first = 0; first < prompts.length; first += perBatch) {
-      const batch = prompts.slice(first, first + perBatch).flatMap((prompt) => Array<Prompt>(bestOf).fill(prompt));
-      const completions = await decoder.generate(
-        batch.map(({ ids }) => ids),
-        {
-          ...adapter,
-          maxNewTokens: section.maxNewTokens,
-          sampling: { ...unfiltered, ...section },
-          eosTokenIds: section.ignoreEos ? new Set() : policy.eosTokenIds,
-          padTokenId: policy.padTokenId,
-          batchSize: section.batchSize,
-          random: (at) => stream(config.seed, 'generate', first + Math.floor(at / bestOf), at % bestOf),
-          signal: context.signal,
-          onProgress: ({ finished, tokens }) => {
-            const note = `${tokensBefore + tokens} tokens`;
-            context.onEvent({ type: 'progress', task: 'generate', done: first * bestOf + finished, total, note });
-          },
+    const asked = prompts.flatMap((prompt) => Array<Prompt>(bestOf).fill(prompt));
+    const total = asked.length;
+    const completions = decoder.stream(
+      asked.map(({ ids }) => ids),
+      {
+        ...adapter,
+        maxNewTokens: section.maxNewTokens,
+        sampling: { ...unfiltered, ...section },
+        eosTokenIds: section.ignoreEos ? new Set() : policy.eosTokenIds,
+        padTokenId: policy.padTokenId,
+        batchSize: section.batchSize,
+        random: (at) => stream(config.seed, 'generate', Math.floor(at / bestOf), at % bestOf),
+        signal: context.signal,
+        onProgress: ({ finished, tokens }) => {
+          context.onEvent({ type: 'progress', task: 'generate', done: finished, total, note: `${tokens} tokens` });
         },
-      );
-      tokensBefore += completions.reduce((sum, { ids }) => sum + ids.length, 0);
-      const candidates = completions.map((completion, at) => outputOf(batch[at]!, completion, policy));
-      const judged =
-        judge === undefined
-          ? candidates
-          : await judge(
-              candidates,
-              batch.map(({ plain }) => plain),
-            );
-      for (let at = 0; at < judged.length; at += bestOf) yield bestRewarded(judged.slice(at, at + bestOf));
+      },
+    );
+    // They end in any order; those of an input are given once all before it were.
+    const written: (GenerateOutput | undefined)[] = asked.map(() => undefined);
+    let given = 0;
+    for await (const { prompt: at, ...completion } of completions) {
+      written[at] = outputOf(asked[at]!, completion, policy);
+      const gap = written.indexOf(undefined, given);
+      const ready = gap === -1 ? total : gap - (gap % bestOf);
+      if (ready < total && (ready === given || (judge !== undefined && ready - given < REWARDED_AT_ONCE))) continue;
+      const candidates = written.slice(given, ready).map((output) => output!);
+      const plain = asked.slice(given, ready).map((prompt) => prompt.plain);
+      const judged = judge === undefined ? candidates : await judge(candidates, plain);
+      given = ready;
+      for (let first = 0; first < judged.length; first += bestOf) {
+        yield bestRewarded(judged.slice(first, first + bestOf));
+      }
     }
   } finally {
     await runtime.close();

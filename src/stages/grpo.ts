@@ -100,29 +100,39 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         config.adapter === undefined
           ? config.model
           : await mergedPolicy(runtime, { model: config.model, adapter: config.adapter, out: run.file(POLICY) });
-      const policy = await openPolicy(base);
+      const { quantization } = config;
+      const policy = await openPolicy(base, undefined, { quantization });
 
       const adapterConfig = newAdapter(config, base);
       const random = stream(config.seed, 'adapter');
       const initial = initialAdapter(policy.folder.weights, adapterConfig, () => random.uniform());
       const lora = loraOf({ config: adapterConfig });
       const loss = lossSettings(section);
-      const training = grpoGraph(policy.config, lora, { ...loss, temperature: section.temperature });
+      const training = grpoGraph(policy.config, lora, {
+        ...loss,
+        temperature: section.temperature,
+        quantization,
+      });
       const learner = await Learner.create(runtime, {
         graph: training.context.graph,
         loss: training.loss,
         trainable: training.context.loraWeights,
         initial,
-        frozen: policy.folder.weights,
+        frozen: policy.model.weights,
         adamw: section,
       });
       const adapted = { ...policy.model, lora };
+      const form = section.samplerQuantization ?? quantization;
+      const sampler =
+        form === quantization
+          ? adapted
+          : { ...(await openPolicy(base, undefined, { quantization: form })).model, lora };
       const reference = Object.fromEntries(
         [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
       );
       const tools: RolloutTools = {
         policy,
-        decoder: await Decoder.create(runtime, adapted),
+        decoder: await Decoder.create(runtime, sampler),
         scorer: await Scorer.create(runtime, adapted),
         reward: (items) => rewards.score(items, { groupSize: section.numGenerations, learn: true }),
         adapter: learner.weights,

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { initialAdapter, writeAdapter } from '../../src/checkpoints/adapter.js';
 import { loraOf, type AdapterConfig } from '../../src/checkpoints/adapter-config.js';
 import { openModelFolder } from '../../src/checkpoints/model-folder.js';
@@ -162,6 +162,35 @@ describe('a run that was stopped while it wrote a rollout, and crashed while it 
   });
 });
 
+describe('a sampler on a rounded base', () => {
+  const RATIO = 'sampling/importance_sampling_ratio/mean';
+  const DIFFERENCE = 'sampling/sampling_logp_difference/max';
+  const once = { 'grpo.maxSteps': 1, 'grpo.evalPrompts': 0, 'grpo.rolloutCorrection': 'token_truncate' };
+  beforeAll(() => {
+    vi.stubEnv('DUANZI_CACHE', folder('cache'));
+  });
+  afterAll(() => {
+    vi.unstubAllEnvs();
+  });
+
+  it('that the policy does not have is measured, and the loss corrects for it', async () => {
+    const out = await run('int4-sampler', { ...once, 'grpo.samplerQuantization': 'int4' });
+    const [values] = trained(out);
+    expect(values![DIFFERENCE]).toBeGreaterThan(0.01);
+    expect(values![RATIO]).not.toBe(1);
+    expect(values![RATIO]).toBeCloseTo(1, 0);
+    expect(Math.abs(values!['kl']!)).toBeLessThan(1e-6);
+  });
+
+  it('that learns too is the policy', async () => {
+    const out = await run('int8-run', { ...once, quantization: 'int8' });
+    const [values] = trained(out);
+    expect(values![DIFFERENCE]).toBeLessThan(0.01);
+    expect(values).not.toHaveProperty([RATIO]);
+    expect(Math.abs(values!['kl']!)).toBeLessThan(1e-6);
+  });
+});
+
 describe('a run', () => {
   let out: string;
   beforeAll(async () => {
@@ -236,9 +265,13 @@ describe('a run', () => {
       'reward_std',
       'rewards/reward_model/mean',
       'rewards/reward_model/std',
+      'sampling/sampling_logp_difference/max',
+      'sampling/sampling_logp_difference/mean',
     ];
     expect(lines[0]).toEqual([...step, ...rollout].sort());
     expect(lines[1]).toEqual(step);
+    // The sampler is the policy: with a cache or without one, its log-probabilities are the same.
+    for (const values of trained(out)) expect(values['sampling/sampling_logp_difference/max'] ?? 0).toBeLessThan(1e-4);
     const evaluated = readMetrics(join(out, 'metrics.jsonl')).filter(({ values }) => 'eval_reward' in values);
     expect(evaluated.map(({ step }) => step)).toEqual([0, 4]);
   });

@@ -1,9 +1,9 @@
-import { rename, rm } from 'node:fs/promises';
 import { int8Names } from '../../nn/context.js';
 import { requireTensors } from '../model-folder.js';
 import { readFloatRange, type TensorInfo } from '../safetensors.js';
-import { sourceOfArray, writeSafetensors, type TensorSource } from '../safetensors-writer.js';
+import { sourceOfArray, type TensorSource } from '../safetensors-writer.js';
 import { bytesOf } from '../stored-dtype.js';
+import { writePrepared } from './write-prepared.js';
 
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
@@ -19,7 +19,7 @@ export interface Int8Scales {
   readonly outputScale: Float32Array<ArrayBuffer>;
 }
 
-type ReadRows = (start: number, count: number) => Promise<Float32Array>;
+export type ReadRows = (start: number, count: number) => Promise<Float32Array>;
 
 /**
  * Scales of a matrix given by rows: first each column's root mean square relative to the rows' mean magnitudes (so that a
@@ -59,13 +59,7 @@ export async function writeInt8(
 ): Promise<void> {
   const sources: TensorSource[] = [];
   for (const info of requireTensors(weights, names)) sources.push(...(await sourcesOf(info)));
-  const partial = `${file}.${process.pid}.partial`;
-  try {
-    await writeSafetensors(partial, sources, { metadata: { format: 'int8' } });
-    await rename(partial, file);
-  } finally {
-    await rm(partial, { force: true });
-  }
+  await writePrepared(file, sources, 'int8');
 }
 
 async function sourcesOf(info: TensorInfo): Promise<TensorSource[]> {
@@ -115,7 +109,8 @@ interface RowBlock {
   readonly count: number;
 }
 
-async function* rowBlocks(rows: number, columns: number, read: ReadRows): AsyncGenerator<RowBlock> {
+/** The rows of a matrix, some at a time. */
+export async function* rowBlocks(rows: number, columns: number, read: ReadRows): AsyncGenerator<RowBlock> {
   const perBlock = Math.max(1, Math.floor(BLOCK / columns));
   for (let start = 0; start < rows; start += perBlock) {
     const count = Math.min(perBlock, rows - start);

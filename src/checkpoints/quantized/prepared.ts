@@ -5,28 +5,32 @@ import { explainFileError } from '../files.js';
 import { fingerprint } from '../fingerprint.js';
 import type { ModelFolder } from '../model-folder.js';
 import { readHeader, type TensorInfo } from '../safetensors.js';
+import { writeInt4 } from './int4.js';
 import { writeInt8 } from './int8.js';
 
 /** Part of the file's name: another way of rounding is another file. */
 const VERSION = 2;
 
+const writers = { int8: writeInt8, int4: writeInt4 };
+
 /**
- * The weights of a model and, beside them, the 8-bit form of its matrices. That form is made when a model is first asked
- * for and kept in the cache folder, under the fingerprint of the model.
+ * The weights of a model and, beside them, the 8-bit or 4-bit form of its matrices. That form is made when a model is
+ * first asked for and kept in the cache folder, under the fingerprint of the model.
  *
  * @param names the matrices to round
  */
-export async function withInt8(
+export async function withQuantized(
   folder: ModelFolder,
   names: readonly string[],
+  form: 'int8' | 'int4',
 ): Promise<ReadonlyMap<string, TensorInfo>> {
-  const cache = join(cacheFolder(), 'int8');
+  const cache = join(cacheFolder(), form);
   const file = join(cache, `${await fingerprint(folder.dir)}-v${VERSION}.safetensors`);
   if ((await stat(file).catch(() => undefined)) === undefined) {
     await mkdir(cache, { recursive: true }).catch((error: unknown) => {
       throw explainFileError(error, cache, 'write');
     });
-    await writeInt8(folder.weights, names, file);
+    await writers[form](folder.weights, names, file);
   }
   return new Map([...folder.weights, ...(await readHeader(file)).tensors]);
 }

@@ -1,7 +1,7 @@
 import type { Value } from '../../graph/graph.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { causalInputs, causalHidden, causalLogits, causalScores } from '../../models/causal.js';
-import { ModelContext, type LoraSettings } from '../../nn/context.js';
+import { ModelContext, type LoraSettings, type Quantization } from '../../nn/context.js';
 import { grpoLoss, needsSequences } from '../../nn/grpo/loss.js';
 import type { GrpoLossSettings } from '../../nn/grpo/settings.js';
 import { rowsAt } from '../../nn/losses.js';
@@ -28,9 +28,10 @@ function scoresOf(
 export function grpoGraph(
   config: CausalConfig,
   lora: LoraSettings,
-  settings: GrpoLossSettings & { readonly temperature: number },
+  settings: GrpoLossSettings & { readonly temperature: number; readonly quantization?: Quantization | undefined },
 ): { context: ModelContext; loss: Value } {
-  const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 } });
+  const { quantization } = settings;
+  const context = new ModelContext(newGraph(), { quantization, lora: { ...lora, dropout: 0 } });
   const { graph } = context;
   const tokens = (name: string): Value => graph.input(name, 'float32', ['N']);
   const { hidden } = causalHidden(context, config, causalInputs(context));

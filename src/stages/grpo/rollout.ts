@@ -14,6 +14,7 @@ import type { RolloutSample } from './batch.js';
 import { correctionMetrics } from './correction.js';
 import { lossSettings } from './loss-settings.js';
 import { completionMetrics } from './metrics.js';
+import { oldLogProbs } from './old-log-probs.js';
 import type { Scored } from './rewards.js';
 
 type Weights = Readonly<Record<string, Tensor | DeviceTensor>>;
@@ -68,8 +69,9 @@ export interface Rollout {
 
 /**
  * Writes a group of completions for each prompt, rewards them, and measures what the loss needs: advantages relative to
- * the group, and log-probabilities by the policy as it is now and by the reference. Every completion has a random stream
- * of its own, named by (seed, rollout, prompt, sample). Once the signal is aborted it gives up by throwing the reason.
+ * the group, and log-probabilities by the policy as it is now (the sampler's own, where they are the same) and by the
+ * reference. Every completion has a random stream of its own, named by (seed, rollout, prompt, sample). Once the signal
+ * is aborted it gives up by throwing the reason.
  */
 export async function rollOut(
   prompts: readonly RolloutPrompt[],
@@ -121,7 +123,15 @@ export async function rollOut(
     batchSize: grpo.microBatchSize ?? grpo.batchSize,
     signal,
   };
-  const old = await tools.scorer.logProbabilities(sequences, { ...scoring, adapter: tools.adapter });
+  const old = await oldLogProbs(
+    completions.map(({ logProbs }) => logProbs),
+    (some) =>
+      tools.scorer.logProbabilities(
+        some.map((i) => sequences[i]!),
+        { ...scoring, adapter: tools.adapter },
+      ),
+    grpo.samplerTolerance,
+  );
   const ref =
     grpo.beta === 0
       ? undefined
@@ -131,7 +141,8 @@ export async function rollOut(
     promptIds: group[i]!.ids,
     completionIds: ids,
     advantage: advantages[i]!,
-    oldLogProbs: [...old[i]!],
+    oldLogProbs: old.policy[i]!,
+    ...(old.sampler === undefined ? {} : { samplerLogProbs: old.sampler[i]! }),
     ...(ref === undefined ? {} : { refLogProbs: [...ref[i]!] }),
     learned: finishReason === 'stop' || !grpo.maskTruncatedCompletions,
   }));
@@ -153,6 +164,7 @@ export async function rollOut(
       ...completionMetrics(ended),
       ...metrics,
       ...scored.metrics,
+      ...old.metrics,
       ...correctionMetrics(samples, lossSettings(grpo).rolloutCorrection),
     },
     beyondHuman: scored.beyondHuman,

@@ -1,0 +1,118 @@
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { quantizeInt4 } from '../checkpoints/quantized/int4.js';
+import { wrap } from '../graph/tensor.js';
+import { stream } from '../random.js';
+import { Runtime } from '../runtime/runtime.js';
+import { int4Matmul } from './build.js';
+import { INT4_BLOCK } from './quantized.js';
+import { newGraph } from './registry.js';
+
+const runtime = new Runtime({ threads: 1 });
+afterAll(() => runtime.close());
+
+interface Rounded {
+  readonly packed: Uint8Array;
+  readonly scales: Float32Array;
+}
+
+function rounded(values: Float32Array): Rounded {
+  const form = { packed: new Uint8Array(values.length / 2), scales: new Float32Array(values.length / INT4_BLOCK) };
+  quantizeInt4(values, form.packed, form.scales);
+  return form;
+}
+
+/** The matrix that a rounded one stands for. */
+const restored = ({ packed, scales }: Rounded): Float32Array =>
+  Float32Array.from({ length: 2 * packed.length }, (_, i) => {
+    const entry = (packed[i >> 1]! >> (4 * (i % 2))) & 15;
+    return scales[Math.floor(i / INT4_BLOCK)]! * (entry - 8);
+  });
+
+describe('quantizeInt4', () => {
+  it('is off by half a step at most, one at the far end, and keeps the largest of a block', () => {
+    const value = fc.oneof(fc.float({ noNaN: true, min: -4, max: 4 }), fc.constantFrom(0, -2, 2));
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 2 * INT4_BLOCK, maxLength: 2 * INT4_BLOCK }), (list) => {
+        const values = Float32Array.from(list);
+        const form = rounded(values);
+        const back = restored(form);
+        for (const [block, scale] of form.scales.entries()) {
+          const part = values.subarray(block * INT4_BLOCK, (block + 1) * INT4_BLOCK);
+          const largest = part.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+          for (const [i, original] of part.entries()) {
+            const difference = Math.abs(back[block * INT4_BLOCK + i]! - original);
+            const isFarEnd = Math.sign(original) === -Math.sign(largest);
+            expect(difference).toBeLessThanOrEqual(Math.abs(scale) * (isFarEnd ? 1 : 0.5) * (1 + 1e-6) + 1e-42);
+            if (original === largest) expect(back[block * INT4_BLOCK + i]).toBeCloseTo(original, 6);
+          }
+        }
+      }),
+    );
+  });
+});
+
+describe('int4Matmul', () => {
+  const [inner, outer] = [2 * INT4_BLOCK, 24];
+  const random = stream(2, 'int4');
+  const weight = Float32Array.from({ length: outer * inner }, () => random.normal());
+  const form = rounded(weight);
+
+  async function product(rows: Float32Array, leading: readonly number[]): Promise<Float32Array> {
+    const graph = newGraph();
+    const names = ['A', 'B'].slice(0, leading.length);
+    const x = graph.input('x', 'float32', [...names, inner]);
+    const packed = graph.input('packed', 'uint8', [outer, 2, INT4_BLOCK / 2]);
+    graph.output('y', int4Matmul(x, { packed, scale: graph.input('scale', 'float32', [outer, 2]) }));
+    const program = await runtime.compile(graph);
+    const { y } = await program.run({
+      x: wrap('float32', [...leading, inner], rows),
+      packed: wrap('uint8', [outer, 2, INT4_BLOCK / 2], form.packed),
+      scale: wrap('float32', [outer, 2], form.scales),
+    });
+    expect(y!.shape).toEqual([...leading, outer]);
+    return y!.data as Float32Array;
+  }
+
+  it('multiplies with the matrix that the 4 bits stand for, but for 8 bits of each block of the left side', async () => {
+    const matrix = restored(form);
+    const rows = Float32Array.from({ length: 6 * inner }, () => random.normal());
+    const y = await product(rows, [2, 3]);
+    for (let r = 0; r < 6; r++) {
+      for (let n = 0; n < outer; n++) {
+        let [exact, allowed] = [0, 1e-5];
+        for (let start = 0; start < inner; start += INT4_BLOCK) {
+          let [largest, magnitude] = [0, 0];
+          for (let k = start; k < start + INT4_BLOCK; k++) {
+            exact += rows[r * inner + k]! * matrix[n * inner + k]!;
+            largest = Math.max(largest, Math.abs(rows[r * inner + k]!));
+            magnitude += Math.abs(matrix[n * inner + k]!);
+          }
+          allowed += (largest / 254) * magnitude;
+        }
+        expect(Math.abs(y[r * outer + n]! - exact)).toBeLessThanOrEqual(allowed);
+      }
+    }
+  });
+
+  it('computes a row whatever it is batched with', async () => {
+    const rows = Float32Array.from({ length: 5 * inner }, () => random.normal());
+    const together = await product(rows, [5]);
+    for (let r = 0; r < 5; r++) {
+      const alone = await product(rows.slice(r * inner, (r + 1) * inner), [1]);
+      for (const [n, value] of alone.entries()) expect(together[r * outer + n]).toBeCloseTo(value, 5);
+    }
+  });
+
+  it('refuses what does not fit', () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', ['N', inner]);
+    const packed = graph.input('packed', 'uint8', [outer, 2, INT4_BLOCK / 2]);
+    const scale = graph.input('scale', 'float32', [outer, 2]);
+    expect(() => int4Matmul(graph.input('narrow', 'float32', ['N', 32]), { packed, scale })).toThrow(
+      'a row of the left side must be (64), got (32)',
+    );
+    expect(() => int4Matmul(x, { packed, scale: graph.input('few', 'float32', [outer, 1]) })).toThrow('the scales');
+    expect(() => int4Matmul(x, { packed: scale, scale })).toThrow('takes uint8');
+  });
+});
