@@ -1,10 +1,11 @@
 import { DEFAULT_TEMPLATES } from '../src/config/data.js';
 import { readRows } from '../src/data/read.js';
 import { completionOf, placeOf, type Row } from '../src/data/row.js';
-import { promptsOf } from '../src/data/templates.js';
+import { promptsOf, wordsOf } from '../src/data/templates.js';
 import { requireTokenizer, type Policy } from '../src/generation/policy.js';
 import { stream } from '../src/random.js';
 import { textLimit } from '../src/rewards/reward-model.js';
+import type { RolloutPrompt } from '../src/stages/grpo/rollout.js';
 import { collate, type Sample, type SampleBatch } from '../src/text/collate.js';
 import { encodePair } from '../src/text/encode-pair.js';
 import { loadTokenizer } from '../src/text/load-tokenizer.js';
@@ -100,6 +101,24 @@ export async function prompts({ csv, quick }: Setup, policy: Policy, count: numb
   const rows = await shuffledRows(csv);
   const texts = rows.flatMap((row) => promptsOf(row, DEFAULT_TEMPLATES).map(({ prompt }) => prompt));
   return taken(texts, 0, count).map((text) => tokenizer.encode(text));
+}
+
+/** Prompts of GRPO, from rows. */
+export async function rolloutPrompts({ csv }: Setup): Promise<RolloutPrompt[]> {
+  if (csv === undefined) throw new Error('rollouts need rows');
+  const rows = await shuffledRows(csv);
+  const templates: Readonly<Record<string, string>> = DEFAULT_TEMPLATES;
+  const asked = rows.flatMap((row) =>
+    promptsOf(row, DEFAULT_TEMPLATES).map((each) => {
+      return {
+        ...each,
+        plainPrompt: each.prompt,
+        words: wordsOf(templates[each.template] ?? '', row),
+        fields: row.fields,
+      };
+    }),
+  );
+  return asked.map((each, index) => ({ ...each, index }));
 }
 
 async function shuffledRows(csv: string): Promise<Row[]> {

@@ -18,6 +18,7 @@ async function bench(options: Options, signal: AbortSignal): Promise<Findings> {
   const scratch = await mkdtemp(join(tmpdir(), 'duanzi-bench-'));
   try {
     const setup = await prepare(options, scratch);
+    const peer = options.peer === undefined ? undefined : { python: options.peer, script: resolve(options.peerScript) };
     const ceiling = await Contestant.start('ceiling', setup, signal);
     try {
       await ceiling.measure();
@@ -25,7 +26,7 @@ async function bench(options: Options, signal: AbortSignal): Promise<Findings> {
       const ceilings: number[] = [];
       for (const work of options.works) {
         note(`measuring ${work} …`);
-        const result = await race(work, setup, { ceiling, steps: options.steps, signal });
+        const result = await race(work, setup, { ceiling, steps: options.steps, signal, peer });
         rows.push(result.row);
         ceilings.push(...result.ceilings);
       }

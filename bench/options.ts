@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { UserError } from '../src/errors.js';
 import type { WorkName } from './work.js';
@@ -8,7 +9,8 @@ import type { WorkName } from './work.js';
 const GROUPS: Readonly<Record<string, readonly WorkName[]>> = {
   sft: ['sft'],
   rm: ['rm'],
-  rollout: ['rollout-1', 'rollout-64'],
+  grpo: ['grpo'],
+  generate: ['generate-1', 'generate-64'],
 };
 
 const schema = z.object({
@@ -18,12 +20,14 @@ const schema = z.object({
   json: z.string().optional(),
   only: z
     .string()
-    .default(Object.keys(GROUPS).join(','))
     .transform((names) => names.split(',').map((name) => name.trim()))
-    .pipe(z.array(z.enum(Object.keys(GROUPS)))),
+    .pipe(z.array(z.enum(Object.keys(GROUPS))))
+    .optional(),
+  peer: z.string().optional(),
+  peerScript: z.string().default(fileURLToPath(new URL('./peer/bench.py', import.meta.url))),
   steps: z.coerce.number().int().min(1).default(6),
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
-  quantization: z.enum(['float32', 'int8']).default('float32'),
+  quantization: z.enum(['float32', 'int8', 'int4']).default('float32'),
   quick: z.boolean().default(false),
 });
 
@@ -44,9 +48,17 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     .option('--rm <dir>', 'Reward model (default: random, 3 layers of a DeBERTa-v2 of 97M shape).')
     .option('--csv <file>', 'Rows to take texts from; both models then need a tokenizer (default: random tokens).')
     .option('--json <file>', 'Also write what was found as JSON.')
-    .option('--only <names>', `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all).`)
+    .option(
+      '--only <names>',
+      `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all; grpo needs --csv).`,
+    )
+    .option('--peer <python>', 'A Python with torch, transformers, trl and peft, which takes turns with this project.')
+    .option('--peer-script <file>', 'What it runs (default: bench/peer/bench.py).')
     .option('--steps <n>', 'Repetitions that count, after one that does not (default: 6).')
-    .option('--quantization <form>', 'How the base of the policy multiplies: float32 or int8 (default: float32).')
+    .option(
+      '--quantization <form>',
+      'How the base of the policy multiplies: float32, int8, or for generate and grpo int4 (default: float32).',
+    )
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
     .option('--quick', 'Tiny models and batches, to see that everything works.')
     .exitOverride()
@@ -63,10 +75,18 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     throw usage(`--${String(path[0])}: ${message}`);
   }
   const { only, ...rest } = parsed.data;
-  if (rest.csv !== undefined && (only.some((name) => name !== 'rm') ? rest.model : rest.rm) === undefined) {
+  const names = only ?? Object.keys(GROUPS).filter((name) => name !== 'grpo' || rest.csv !== undefined);
+  if (rest.csv !== undefined && (names.some((name) => name !== 'rm') ? rest.model : rest.rm) === undefined) {
     throw usage('--csv needs models with tokenizers');
   }
-  return { ...rest, works: [...new Set(only)].flatMap((name) => GROUPS[name]!) };
+  const given = [rest.csv, rest.model, rest.rm];
+  if ((names.includes('grpo') || rest.peer !== undefined) && given.includes(undefined)) {
+    throw usage(`${rest.peer === undefined ? 'grpo' : '--peer'} needs --model, --rm and --csv`);
+  }
+  if (rest.quantization === 'int4' && names.some((name) => name === 'sft' || name === 'rm')) {
+    throw usage('--quantization int4 is for writing: give --only generate,grpo with it');
+  }
+  return { ...rest, works: [...new Set(names)].flatMap((name) => GROUPS[name]!) };
 }
 
 const usage = (message: string): UserError =>

@@ -1,5 +1,6 @@
 import { Contestant } from './contestant.js';
 import type { Used } from './messages.js';
+import { Peer, PEER_DTYPES, type PeerDtype, type PeerOptions } from './peer.js';
 import { spreadOf, type Spread } from './statistics.js';
 import type { Measurement, Setup, WorkName } from './work.js';
 
@@ -21,7 +22,21 @@ export interface Row {
   readonly share: Spread;
   /** Largest resident memory of the work's process, in bytes. */
   readonly peakRss: number;
+  /** The peer's median rate in its better dtype, and ours over it, repetition by repetition; where a peer was given. */
+  readonly peer?: number;
+  readonly peerDtype?: PeerDtype;
+  readonly peerRate?: Spread;
+  readonly ratio?: number;
+  readonly ratioSpread?: Spread;
+  readonly target?: number;
+  readonly peerPeakRss?: number;
 }
+
+/** How many times the peer's rate is aimed at. */
+const targetOf = (name: WorkName, { quantization }: Setup): number | undefined =>
+  ({ ceiling: undefined, sft: quantization === 'float32' ? 4 : 8, rm: 2, grpo: 10, 'generate-1': 8, 'generate-64': 6 })[
+    name
+  ];
 
 const gflopsOf = ({ flops, seconds }: Measurement): number => flops / seconds / 1e9;
 
@@ -33,22 +48,54 @@ const gflopsOf = ({ flops, seconds }: Measurement): number => flops / seconds / 
 export async function race(
   name: WorkName,
   setup: Setup,
-  options: { readonly ceiling: Contestant; readonly steps: number; readonly signal: AbortSignal },
+  options: {
+    readonly ceiling: Contestant;
+    readonly steps: number;
+    readonly signal: AbortSignal;
+    readonly peer: PeerOptions | undefined;
+  },
 ): Promise<{ row: Row; ceilings: number[] }> {
   const work = await Contestant.start(name, setup, options.signal);
+  const peers: Peer[] = [];
   try {
+    if (options.peer !== undefined && setup.csv !== undefined) {
+      const given = { ...setup, csv: setup.csv };
+      for (const dtype of PEER_DTYPES) peers.push(await Peer.start(options.peer, name, dtype, given, options.signal));
+    }
     // Takes memory and fills caches.
     await work.measure();
+    for (const peer of peers) await peer.measure(name);
     const measured: (Measurement & Used)[] = [];
+    const theirs = peers.map((): PeerTurn[] => []);
     const ceilings = [gflopsOf(await options.ceiling.measure())];
     for (let i = 0; i < options.steps; i++) {
       measured.push(await work.measure());
       ceilings.push(gflopsOf(await options.ceiling.measure()));
+      for (const [k, peer] of peers.entries()) theirs[k]!.push(await peer.measure(name));
     }
-    return { row: rowOf(name, work, measured, ceilings), ceilings };
+    const row = rowOf(name, work, measured, ceilings);
+    const beside = peers.map((peer, k) => comparison(peer.dtype, measured, theirs[k]!));
+    const better = beside.reduce<Comparison | undefined>(
+      (best, each) => (best !== undefined && best.peer >= each.peer ? best : each),
+      undefined,
+    );
+    const target = targetOf(name, setup);
+    return { row: { ...row, ...better, ...(target === undefined ? {} : { target }) }, ceilings };
   } finally {
-    await work.end();
+    for (const each of [work, ...peers]) await each.end();
   }
+}
+
+type PeerTurn = Awaited<ReturnType<Peer['measure']>>;
+type Comparison = Required<Pick<Row, 'peer' | 'peerDtype' | 'peerRate' | 'ratio' | 'ratioSpread' | 'peerPeakRss'>>;
+
+function comparison(dtype: PeerDtype, ours: readonly Measurement[], theirs: readonly PeerTurn[]): Comparison {
+  const unit = Object.keys(ours[0]!.amounts)[0]!;
+  const rateOf = ({ amounts, seconds }: Omit<Measurement, 'flops'>): number => (amounts[unit] ?? 0) / seconds;
+  const peerRate = spreadOf(theirs.map(rateOf));
+  const ratioSpread = spreadOf(ours.map((each, i) => rateOf(each) / rateOf(theirs[i]!)));
+  const peerPeakRss = theirs.at(-1)!.peakBytes;
+  return { peer: peerRate.median, peerDtype: dtype, peerRate, ratio: ratioSpread.median, ratioSpread, peerPeakRss };
 }
 
 function rowOf(

@@ -37,13 +37,31 @@ export function formatFindings({ machine, threads, ceilingSpread, rows }: Findin
     '',
     ...aligned(table),
     '',
-    ...rows.flatMap(({ work, description, rates }) => [
+    ...rows.flatMap(({ work, description, rates, ...beside }) => [
       `${work}: ${description}`,
+      ...peerLines(beside),
       `  ${Object.entries(rates)
         .map(([unit, { median }]) => `${significant(median)} ${unit}`)
         .join(', ')}`,
     ]),
   ].join('\n');
+}
+
+function peerLines({
+  peer,
+  peerDtype,
+  ratio,
+  ratioSpread,
+  target,
+  peerPeakRss,
+  unit,
+}: Omit<Row, 'work' | 'description' | 'rates'>): string[] {
+  if (peer === undefined || ratio === undefined || ratioSpread === undefined || peerPeakRss === undefined) return [];
+  const range = `${significant(ratioSpread.min)}–${significant(ratioSpread.max)}`;
+  const aim = target === undefined ? '' : `, target ${target}×`;
+  return [
+    `  ${significant(ratio)}× the peer's ${significant(peer)} ${unit} in ${peerDtype ?? ''} (${range}${aim}), which took ${(peerPeakRss / 2 ** 20).toFixed(0)} MiB`,
+  ];
 }
 
 const significant = (value: number): string =>

@@ -1,7 +1,7 @@
 import type { Quantization } from '../src/nn/context.js';
 
 /** What can be measured. */
-export const WORKS = ['ceiling', 'sft', 'rm', 'rollout-1', 'rollout-64'] as const;
+export const WORKS = ['ceiling', 'sft', 'rm', 'grpo', 'generate-1', 'generate-64'] as const;
 export type WorkName = (typeof WORKS)[number];
 
 /** What a work is given; folders and files are there when it starts. */

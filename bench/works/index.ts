@@ -1,7 +1,8 @@
 import type { Setup, Work, WorkName } from '../work.js';
 import { ceiling } from './ceiling.js';
+import { generate } from './generate.js';
+import { grpo } from './grpo.js';
 import { rm } from './rm.js';
-import { rollout } from './rollout.js';
 import { sft } from './sft.js';
 
 /** How each work is set up. */
@@ -9,6 +10,7 @@ export const works: Readonly<Record<WorkName, (setup: Setup) => Promise<Work>>> 
   ceiling,
   sft,
   rm,
-  'rollout-1': (setup) => rollout(setup, 1),
-  'rollout-64': (setup) => rollout(setup, setup.quick ? 2 : 64),
+  grpo,
+  'generate-1': (setup) => generate(setup, 1),
+  'generate-64': (setup) => generate(setup, setup.quick ? 2 : 64),
 };

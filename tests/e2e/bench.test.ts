@@ -55,8 +55,8 @@ describe('the benchmark', () => {
     expect(rows.map(({ work, unit }) => [work, unit])).toEqual([
       ['sft', 'supervised tokens/s'],
       ['rm', 'samples/s'],
-      ['rollout-1', 'tokens/s'],
-      ['rollout-64', 'tokens/s'],
+      ['generate-1', 'tokens/s'],
+      ['generate-64', 'tokens/s'],
     ]);
     for (const { work, ours, unit, rates } of rows) {
       expect(stdout).toContain(`\n${work} `);
@@ -79,7 +79,7 @@ describe('the benchmark', () => {
       ...given,
       '--quick',
       '--only',
-      'rm,sft',
+      'rm,sft,grpo',
       '--steps',
       '1',
       '--json',
@@ -88,13 +88,16 @@ describe('the benchmark', () => {
     expect(stderr).not.toContain('writing');
     expect(code).toBe(0);
     const { rows } = findings.parse(JSON.parse(await readFile(at('rows.json'), 'utf8')));
-    expect(rows.map(({ work }) => work)).toEqual(['rm', 'sft']);
+    expect(rows.map(({ work }) => work)).toEqual(['rm', 'sft', 'grpo']);
   });
 
   it.each([
     ['an unknown option', ['--fast'], 'Unknown option'],
     ['an unknown work', ['--only', 'sft,rollouts'], '--only'],
     ['rows without a tokenizer', ['--csv', 'rows.csv'], '--csv needs models with tokenizers'],
+    ['rollouts without rows', ['--only', 'grpo'], 'Grpo needs --model, --rm and --csv'],
+    ['a peer without rows', ['--peer', 'python3'], '--peer needs --model, --rm and --csv'],
+    ['training in 4 bits', ['--only', 'sft', '--quantization', 'int4'], '--only generate,grpo'],
     ['no steps', ['--steps', '0'], '--steps'],
     ['a place that cannot be written', ['--json', '/nowhere/at/all.json'], '/nowhere/at/all.json'],
   ])('refuses %s before it measures', async (_, args, message) => {

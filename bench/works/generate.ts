@@ -7,10 +7,10 @@ import { Runtime, type DeviceTensor } from '../../src/runtime/runtime.js';
 import { freshAdapter } from '../adapter.js';
 import { prompts } from '../batches.js';
 import { costOf } from '../cost.js';
-import type { Setup, Work } from '../work.js';
+import { timed, type Setup, type Work } from '../work.js';
 
-/** Completions of GRPO: the base with an adapter, its sampling, no end of sequence, timed from the first token to the last. */
-export async function rollout(setup: Setup, batchSize: number): Promise<Work> {
+/** Texts of a base with an adapter, the sampling of GRPO, no end of sequence; the prompt pass is part of the time. */
+export async function generate(setup: Setup, batchSize: number): Promise<Work> {
   const section = grpoSection.parse({});
   const policy = await openPolicy(setup.model, undefined, setup);
   const runtime = new Runtime({ threads: setup.threads });
@@ -19,30 +19,26 @@ export async function rollout(setup: Setup, batchSize: number): Promise<Work> {
   const adapter: Record<string, DeviceTensor> = {};
   for (const [name, tensor] of tensors) adapter[name] = await runtime.upload(tensor);
   const asked = await prompts(setup, policy, batchSize);
-  const maxNewTokens = setup.quick ? 4 : Math.max(16, 64 / batchSize);
+  const maxNewTokens = setup.quick ? 4 : 64;
   const cost = costOf(policy.folder);
   let repetition = 0;
   return {
     description: `${cost.description} with LoRA r${lora.r}, batch ${batchSize}, ${maxNewTokens} new tokens each`,
     once: async () => {
-      const moments: number[] = [];
       const number = repetition++;
-      await decoder.generate(asked, {
-        eosTokenIds: new Set(),
-        padTokenId: policy.padTokenId,
-        maxNewTokens,
-        sampling: { ...unfiltered, temperature: section.temperature, topP: section.topP, topK: section.topK },
-        batchSize,
-        random: (prompt) => stream(0, 'rollout', number, prompt),
-        adapter,
-        onProgress: () => moments.push(performance.now()),
-      });
-      const tokens = batchSize * (moments.length - 1);
-      return {
-        seconds: (moments.at(-1)! - moments[0]!) / 1000,
-        flops: 2 * (cost.layerWeights + cost.headWeights) * tokens,
-        amounts: { tokens },
-      };
+      const seconds = await timed(() =>
+        decoder.generate(asked, {
+          eosTokenIds: new Set(),
+          padTokenId: policy.padTokenId,
+          maxNewTokens,
+          sampling: { ...unfiltered, temperature: section.temperature, topP: section.topP, topK: section.topK },
+          batchSize,
+          random: (prompt) => stream(0, 'generate', number, prompt),
+          adapter,
+        }),
+      );
+      const tokens = batchSize * maxNewTokens;
+      return { seconds, flops: 2 * (cost.layerWeights + cost.headWeights) * tokens, amounts: { tokens } };
     },
   };
 }
