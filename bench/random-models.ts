@@ -103,7 +103,11 @@ export async function writeRandomDeberta(dir: string, quick: boolean): Promise<v
 }
 
 /** One block of random numbers in memory, however large the model. */
-async function writeRandom(dir: string, config: ModelConfig, weights: ReadonlyMap<string, Value>): Promise<void> {
+export async function writeRandom(
+  dir: string,
+  config: ModelConfig,
+  weights: ReadonlyMap<string, Value>,
+): Promise<void> {
   const random = stream(0, 'benchmark');
   const normal = Float32Array.from({ length: PERIOD }, () => random.normal());
   const dtype = storedDtypeOf[config.dtype];

@@ -17,6 +17,7 @@ export const ENTRIES: readonly Entry[] = [
   classify('Reward-model logits of texts.', async () => (await import('../stages/classify.js')).classify),
   stage('evaluate', 'Measure a model.', async () => (await import('../stages/evaluate.js')).evaluate),
   report('Report on a run.', async () => (await import('../evaluation/run-report.js')).writeRunReport),
+  plain('doctor', 'What this machine can run.', async () => (await import('./doctor/command.js')).setup),
   plain('data check', 'Describe the data and its faults.', async () => (await import('./data/check.js')).setup),
   plain('data pull', 'Fetch the published data.', async () => (await import('./data/pull.js')).setup),
   plain('data split', 'Write the one split as files.', async () => (await import('./data/split.js')).setup),

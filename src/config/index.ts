@@ -17,6 +17,7 @@ export type {
 export {
   type ClassifyConfig,
   type DataCommandConfig,
+  type DoctorConfig,
   type EvaluateConfig,
   type GenerateConfig,
   type GrpoConfig,

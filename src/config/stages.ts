@@ -162,6 +162,7 @@ export const stageSchemas = {
     })
     .superRefine(needData),
   data: z.strictObject({ ...commonKeys, data }),
+  doctor: z.strictObject({ ...commonKeys, models, quantization, lora, sft, rm, grpo, generate }),
   run: z
     .strictObject({ ...runKeys('run'), models, quantization, data, lora, sft, rm, grpo, generate, evaluate })
     .superRefine((config, context) => {
@@ -188,4 +189,5 @@ export type ScoreConfig = StageConfig<'score'>;
 export type ClassifyConfig = StageConfig<'classify'>;
 export type EvaluateConfig = StageConfig<'evaluate'>;
 export type RunConfig = StageConfig<'run'>;
+export type DoctorConfig = StageConfig<'doctor'>;
 export type DataCommandConfig = StageConfig<'data'>;

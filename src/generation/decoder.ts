@@ -1,3 +1,4 @@
+import type { Graph } from '../graph/graph.js';
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
 import type { CausalConfig } from '../models/config/causal.js';
 import { causalDecoder } from '../models/causal.js';
@@ -20,10 +21,20 @@ export interface CausalModel {
 }
 
 /** How a graph that only computes sees a model: no dropout. */
-export const inferenceOptions = ({ lora, quantization }: CausalModel): ContextOptions => ({
+export const inferenceOptions = ({
+  lora,
+  quantization,
+}: Pick<CausalModel, 'lora' | 'quantization'>): ContextOptions => ({
   quantization,
   ...(lora === undefined ? {} : { lora: { ...lora, dropout: 0 } }),
 });
+
+/** The graph of one decoding step, or of the prompt pass, with what tokens are drawn from as outputs. */
+export function decoderGraph(model: Omit<CausalModel, 'weights'>): Graph {
+  const context = new ModelContext(newGraph(), inferenceOptions(model));
+  outputCandidates(causalDecoder(context, model.config));
+  return context.graph;
+}
 
 export interface DecodeOptions {
   readonly maxNewTokens: number;
@@ -59,10 +70,10 @@ export interface Finished extends Completion {
 }
 
 /** Cache lengths are multiples of this, so that few shapes occur. */
-const CACHE_STEP = 32;
+export const CACHE_STEP = 32;
 
 /** Prompt tokens, padding included, that go through the model at once. */
-const PROMPT_TOKENS = 1024;
+export const PROMPT_TOKENS = 1024;
 
 /** A completion being written. */
 interface Row {
@@ -97,9 +108,7 @@ export class Decoder {
   ) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Decoder> {
-    const context = new ModelContext(newGraph(), inferenceOptions(model));
-    outputCandidates(causalDecoder(context, model.config));
-    const program = await runtime.compile(context.graph, model.weights);
+    const program = await runtime.compile(decoderGraph(model), model.weights);
     return new Decoder(runtime, model, program, new TokenDrawer(model.config.vocabSize));
   }
 

@@ -1,3 +1,4 @@
+import type { Graph } from '../graph/graph.js';
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
 import { causalInputs, causalHidden, causalScores } from '../models/causal.js';
 import { ModelContext } from '../nn/context.js';
@@ -14,19 +15,24 @@ export interface Scored {
   readonly completionMask: readonly (0 | 1)[];
 }
 
+/** The graph that scores tokens. */
+export function scorerGraph(model: Omit<CausalModel, 'weights'>): Graph {
+  const context = new ModelContext(newGraph(), inferenceOptions(model));
+  const { graph } = context;
+  const { hidden } = causalHidden(context, model.config, causalInputs(context));
+  const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
+  const scaled = div(rows, graph.input('temperature', 'float32', []));
+  const { logProbs } = causalScores(context, model.config, scaled, graph.input('targets', 'int32', ['N']));
+  graph.output('logprobs', logProbs);
+  return graph;
+}
+
 /** Log-probabilities of given tokens, without dropout. */
 export class Scorer {
   private constructor(private readonly program: Program) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Scorer> {
-    const context = new ModelContext(newGraph(), inferenceOptions(model));
-    const { graph } = context;
-    const { hidden } = causalHidden(context, model.config, causalInputs(context));
-    const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
-    const scaled = div(rows, graph.input('temperature', 'float32', []));
-    const { logProbs } = causalScores(context, model.config, scaled, graph.input('targets', 'int32', ['N']));
-    graph.output('logprobs', logProbs);
-    return new Scorer(await runtime.compile(graph, model.weights));
+    return new Scorer(await runtime.compile(scorerGraph(model), model.weights));
   }
 
   /** Natural log-probabilities of the masked tokens of each sequence, in order, from logits divided by the temperature. */

@@ -69,6 +69,12 @@ export class ModelCache {
   }
 }
 
+/** The folders that models are fetched into, by their servers. */
+export const modelCaches = (): { readonly name: string; readonly path: string }[] => [
+  { name: 'models of the Hugging Face hub', path: getHFHubCachePath() },
+  { name: 'models of ModelScope', path: modelScopeHome() },
+];
+
 const modelScopeHome = (): string => process.env['MODELSCOPE_CACHE'] ?? join(homedir(), '.cache', 'modelscope', 'hub');
 
 /** Whether a model's folder holds all that its config promises to hold; a download that was cut leaves no config. */

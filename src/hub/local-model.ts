@@ -28,7 +28,7 @@ export async function localModel(
   const id = existsSync(model) ? undefined : parseModelId(model);
   if (id === undefined) return model;
   const cache = new ModelCache(id);
-  const revision = id.revision ?? (id.source === 'huggingface' ? 'main' : 'master');
+  const revision = id.revision ?? defaultRevision(id);
   const kept = await keptFolder(cache, revision);
   if (isOffline()) {
     if (kept !== undefined) return kept;
@@ -52,6 +52,16 @@ export async function localModel(
   await cache.remember(revision, listing.commit).catch(() => undefined);
   return cache.folder(listing.commit);
 }
+
+/** The folder of a model if it is on this machine, by path or in the cache; nothing is fetched. */
+export async function modelHere(model: string): Promise<string | undefined> {
+  if (existsSync(model)) return model;
+  const id = parseModelId(model);
+  if (id === undefined) return undefined;
+  return keptFolder(new ModelCache(id), id.revision ?? defaultRevision(id));
+}
+
+const defaultRevision = ({ source }: ModelId): string => (source === 'huggingface' ? 'main' : 'master');
 
 async function keptFolder(cache: ModelCache, revision: string): Promise<string | undefined> {
   const commit = await cache.remembered(revision);

@@ -28,7 +28,8 @@ import { mergedPolicy } from '../training/merged-policy.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
-import { Alarms, alarmsSchema } from './grpo/alarms/alarms.js';
+import { Alarms } from './grpo/alarms/alarms.js';
+import { watchSchema } from './grpo/alarms/watch.js';
 import { learnedTokens, type RolloutSample } from './grpo/batch.js';
 import {
   adjusted,
@@ -37,7 +38,6 @@ import {
   initialControl,
   type EntropyControl,
 } from './grpo/entropy-control.js';
-import { CRITERION, EarlyStopping, earlyStoppingState } from './grpo/early-stopping.js';
 import { grpoGraph } from './grpo/graph.js';
 import { lossSettings } from './grpo/loss-settings.js';
 import { Rewards, rewardsState } from './grpo/rewards.js';
@@ -141,7 +141,6 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
 
       await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
       const alarms = new Alarms(section, run, jokes);
-      const stopping = new EarlyStopping(section, jokes);
       const batches = section.completionsPerRollout / section.batchSize;
       const passes = batches / section.gradientAccumulationSteps;
       const stepsPerRollout = passes * section.numIterations;
@@ -198,9 +197,8 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
           });
           buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);
           const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
-          const logged = { ...generated, ...metrics, ...bonus };
-          alarms.step(step + 1, logged);
-          return logged;
+          alarms.step(metrics);
+          return { ...generated, ...metrics, ...bonus };
         },
         rows: (step) => {
           const number = Math.floor(step / stepsPerRollout);
@@ -215,13 +213,12 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         },
         totals: () => ({ num_tokens: buffer.tokensSeen }),
         carried: {
-          save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state, stopping: stopping.state }),
+          save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state }),
           load: (saved) => {
-            const { rewards: rewarded, alarms: seen, stopping: looked, ...rest } = carriedSchema.parse(saved);
+            const { rewards: rewarded, alarms: seen, ...rest } = carriedSchema.parse(saved);
             Object.assign(buffer, rest);
             rewards.state = rewarded;
             alarms.state = seen;
-            stopping.state = looked;
           },
         },
         evaluate: async (step) => {
@@ -238,16 +235,12 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
             run.emit({ type: 'sample', step, label: template, prompt, completion, ...shownReward });
           }
           const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
-          const written = rollout.records.map((record) => record.reward);
           return {
             eval_reward: reward!,
             'eval_completions/mean_length': length!,
             'eval_completions/clipped_ratio': clipped!,
-            ...stopping.look(step, { rows: rollout.rows, rewards: written, groupSize: EVAL_SAMPLES }),
           };
         },
-        ...(stopping.isOn && { best: { metric: CRITERION, direction: 'higher' as const } }),
-        isEnough: () => stopping.isEnough,
       });
 
       const weights = await learner.optimizer.readWeights();
@@ -276,8 +269,7 @@ const carriedSchema = z.object({
   tokensSeen: z.number(),
   entropy: entropyControlSchema.optional(),
   rewards: rewardsState,
-  alarms: alarmsSchema,
-  stopping: earlyStoppingState,
+  alarms: watchSchema,
 });
 
 /** The jokes that people wrote to prompts. */

@@ -11,6 +11,7 @@ import { writeRunReport } from '../evaluation/run-report.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { Classifier } from '../rewards/classifier.js';
 import { textLimit } from '../rewards/reward-model.js';
+import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
@@ -28,6 +29,7 @@ import { trainLoop } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
+import { hideTokens, hidingRule } from '../training/token-dropout.js';
 import { rewardHead } from './rm/pairs.js';
 
 /**
@@ -85,6 +87,7 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
       return probabilitiesOf(await classifier.logits(sequences, options));
     };
 
+    const hiding = hidingRule(tokenizer, section.tokenDropout);
     // Not by length, which goes with the label: batches of one label would teach little else.
     const order = new EpochOrder(texts.length, section.batchSize, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
@@ -105,10 +108,12 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => texts[i]!);
         const labels = batch.map(({ label }) => label);
-        const tokens = collateTexts(
+        const hidden = hideTokens(
           batch.map(({ inputIds }) => inputIds),
-          { padId: padTokenId },
+          hiding,
+          stream(config.seed, 'token dropout', step),
         );
+        const tokens = collateTexts(hidden, { padId: padTokenId });
         const feeds = {
           ...classificationFeeds(modelConfig, tokens, labels),
           ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step) : {}),

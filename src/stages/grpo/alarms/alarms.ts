@@ -1,22 +1,17 @@
-import { z } from 'zod';
 import type { GrpoConfig } from '../../../config/stages.js';
-import { ALARMS_FILE } from '../../../evaluation/alarms.js';
 import type { RunFolder } from '../../../runs/run-folder.js';
 import type { CopyIndex } from '../../../text/copy-index.js';
 import type { Metrics } from '../../../training/loop.js';
 import type { Rollout } from '../rollout.js';
-import { Notes, notesSchema } from '../notes.js';
 import { measure } from './figures.js';
-import { Watch, watchSchema } from './watch.js';
+import { Watch, type WatchState } from './watch.js';
 
-/** What a run carries of its alarms and notes. */
-export const alarmsSchema = z.strictObject({ watch: watchSchema, notes: notesSchema });
-export type AlarmsState = z.infer<typeof alarmsSchema>;
+/** File of a run folder with every alarm that spoke, one a line; the report shows it. */
+export const ALARMS_FILE = 'alarms.jsonl';
 
-/** The alarms of a run: measures its rollouts, logs, warns, and explains what puzzles people. */
+/** The alarms of a run: measures its rollouts, logs, and warns. */
 export class Alarms {
   readonly #watch: Watch;
-  readonly #notes = new Notes();
 
   constructor(
     private readonly config: GrpoConfig['grpo'],
@@ -43,18 +38,16 @@ export class Alarms {
     return metrics;
   }
 
-  /** What was logged of a step, the `done`-th from 1. */
-  step(done: number, metrics: Metrics): void {
+  /** A step's metrics. */
+  step(metrics: Metrics): void {
     this.#watch.step(metrics);
-    for (const note of this.#notes.step(done, metrics)) this.run.emit({ type: 'note', ...note });
   }
 
-  get state(): AlarmsState {
-    return { watch: this.#watch.state, notes: this.#notes.state };
+  get state(): WatchState {
+    return this.#watch.state;
   }
 
-  set state({ watch, notes }: AlarmsState) {
-    this.#watch.state = watch;
-    this.#notes.state = notes;
+  set state(state: WatchState) {
+    this.#watch.state = state;
   }
 }

@@ -1,0 +1,78 @@
+import type { Graph, Value } from '../graph/graph.js';
+import { CACHE_STEP, decoderGraph, PROMPT_TOKENS, type CausalModel } from '../generation/decoder.js';
+import { classifierContext } from '../rewards/classifier.js';
+import type { ModelConfig } from '../models/config/model-config.js';
+import type { MemoryPart } from './plan.js';
+import { inferenceSession, type SessionBytes } from './session.js';
+import { totalBytes } from './weights.js';
+
+/** A model of which only the shape is known. */
+export type ShapedModel = Omit<CausalModel, 'weights'>;
+
+/** The two parts of a session. */
+export const sessionParts = (session: string, { weights, activations }: SessionBytes): MemoryPart[] => [
+  { name: `weights of the base for ${session}`, bytes: weights },
+  { name: `activations of ${session}`, bytes: activations },
+];
+
+/**
+ * What the parameters that learn take: weights, two moments of AdamW and gradients where they are computed, a second set
+ * of gradients where micro-batches accumulate, and the weights that were begun with. While a checkpoint is written,
+ * copies of weights and moments.
+ */
+export function learnerParts(trainable: Iterable<Value>, accumulates: boolean): MemoryPart[] {
+  const bytes = totalBytes(trainable);
+  return [
+    { name: 'weights that learn, their gradients and moments', bytes: (accumulates ? 6 : 5) * bytes },
+    { name: 'a checkpoint while it is written', bytes: 3 * bytes },
+  ];
+}
+
+/** Texts that are written together: so many at once, of so many prompts, each so long. */
+export interface Writing {
+  readonly rows: number;
+  readonly prompts: number;
+  readonly promptLength: number;
+  readonly newTokens: number;
+}
+
+/** What decoding takes: its own packed weights, the cache of keys and values, the logits of one position. */
+export function writingParts(model: ShapedModel, { rows, prompts, promptLength, newTokens }: Writing): MemoryPart[] {
+  const { config } = model;
+  const graph = decoderGraph(model);
+  const roundUp = (length: number): number => Math.ceil(length / CACHE_STEP) * CACHE_STEP;
+  const capacity = roundUp(promptLength) + newTokens;
+  const perPass = Math.max(1, Math.min(prompts, Math.floor(PROMPT_TOKENS / promptLength)));
+  const written = new Set([...graph.outputs].filter(([name]) => /^(present_|logits$)/.test(name)).map(([, v]) => v));
+  const session = inferenceSession(
+    graph,
+    [
+      { B: perPass, T: promptLength, M: roundUp(promptLength) },
+      { B: rows, T: 1, M: capacity },
+    ],
+    { fed: adapterNames(graph), written },
+  );
+  const perToken = 2 * config.numHiddenLayers * config.numKeyValueHeads * config.headDim * 4;
+  return [
+    ...sessionParts('writing', session),
+    { name: 'keys and values of writing', bytes: perToken * (rows * capacity + prompts * roundUp(promptLength)) },
+    { name: 'logits of writing', bytes: rows * config.vocabSize * 4 },
+  ];
+}
+
+/** Names of the adapter's weights that a graph reads. */
+export const adapterNames = (graph: Graph): string[] =>
+  graph.nodes
+    .filter(({ op }) => op === 'parameter')
+    .map(({ attributes }) => String(attributes['name']))
+    .filter((name) => /\.lora_[AB]\.weight$/.test(name));
+
+/** What a reward model takes that reads so many texts at once. */
+export function judgeParts(config: ModelConfig, batch: number, length: number): MemoryPart[] {
+  const { graph } = classifierContext(config);
+  const { weights, activations } = inferenceSession(graph, [{ B: batch, T: length }]);
+  return [
+    { name: 'weights of the reward model', bytes: weights },
+    { name: 'activations of the reward model', bytes: activations },
+  ];
+}

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { grpoSection } from '../config/grpo.js';
+import { loraSection } from '../config/lora.js';
+import { rmSection } from '../config/rm.js';
+import { sftSection } from '../config/sft.js';
+import { grpoMemory } from '../stages/grpo/memory.js';
+import { rmMemory } from '../stages/rm/memory.js';
+import { sftMemory, sftWays } from '../stages/sft/memory.js';
+import { TINY_CLASSIFIER } from '../../tests/support/tiny-encoder.js';
+import { TINY } from '../../tests/support/tiny-model.js';
+import { overLayers } from './plan.js';
+
+const lora = loraSection.parse({});
+const sft = (more: object = {}) => ({ quantization: 'float32' as const, lora, sft: sftSection.parse(more) });
+
+describe('overLayers', () => {
+  it('gives what a graph of all the layers gives', () => {
+    const many = { ...TINY, numHiddenLayers: 6 };
+    const whole = sftMemory({ ...many, numHiddenLayers: 3 }, sft()).bytes;
+    const one = whole - sftMemory({ ...many, numHiddenLayers: 2 }, sft()).bytes;
+    expect(sftMemory(many, sft()).bytes).toBe(whole + 3 * one);
+  });
+
+  it('asks nothing of small models twice', () => {
+    const asked: number[] = [];
+    overLayers({ numHiddenLayers: 3 }, ({ numHiddenLayers }) => {
+      asked.push(numHiddenLayers);
+      return [];
+    });
+    expect(asked).toEqual([3]);
+  });
+});
+
+describe('a plan', () => {
+  it('grows with the batch, the length and the layers of SFT, and shrinks with 8-bit weights', () => {
+    const bytes = (more: object, model = TINY): number => sftMemory(model, sft(more)).bytes;
+    const base = bytes({});
+    expect(bytes({ batchSize: 8 })).toBeGreaterThan(base);
+    expect(bytes({ maxLength: 512 })).toBeGreaterThan(base);
+    expect(bytes({}, { ...TINY, numHiddenLayers: 8 })).toBeGreaterThan(base);
+    const large = { ...TINY, hiddenSize: 512, intermediateSize: 1024, vocabSize: 8192 };
+    expect(sftMemory(large, { ...sft(), quantization: 'int8' }).bytes).toBeLessThan(bytes({}, large));
+  });
+
+  it('names what takes memory, and its parts sum up', () => {
+    const rm = { rm: rmSection.parse({}) };
+    const grpo = { quantization: 'int8' as const, lora, grpo: grpoSection.parse({}) };
+    for (const plan of [
+      sftMemory(TINY, sft()),
+      rmMemory(TINY_CLASSIFIER, rm),
+      grpoMemory(TINY, grpo, TINY_CLASSIFIER),
+    ]) {
+      expect(plan.parts.map(({ name }) => name)).toContain('activations of training');
+      expect(plan.bytes).toBe(plan.parts.reduce((sum, part) => sum + part.bytes, 0));
+    }
+  });
+
+  it('offers only settings that take less', () => {
+    const now = sftMemory(TINY, sft()).bytes;
+    const ways = sftWays(TINY, sft());
+    expect(ways.map(({ settings }) => settings.join(' '))).toContain('sft.batchSize=2 sft.gradientAccumulationSteps=2');
+    for (const { bytes } of ways) expect(bytes).toBeLessThan(now);
+  });
+});

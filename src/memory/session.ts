@@ -1,0 +1,38 @@
+import { backward } from '../autodiff/backward.js';
+import type { Graph, Value } from '../graph/graph.js';
+import { activationBytes, type Sizes } from './activations.js';
+import { weightBytes } from './weights.js';
+
+/** What a compiled graph keeps, in bytes. */
+export interface SessionBytes {
+  /** Weights that are not fed, in the forms in which they are multiplied by. */
+  readonly weights: number;
+  /** Intermediate values of the largest run; the runtime never gives this memory back. */
+  readonly activations: number;
+}
+
+/**
+ * A graph that only computes.
+ *
+ * @param runs the sizes of each kind of run
+ * @param options.fed names of the weights that are kept by whoever feeds them
+ * @param options.written outputs that are written into tensors that are there anyway
+ */
+export const inferenceSession = (
+  graph: Graph,
+  runs: readonly Sizes[],
+  options: { readonly fed?: Iterable<string>; readonly written?: ReadonlySet<Value> } = {},
+): SessionBytes => ({
+  weights: weightBytes(graph, new Set(options.fed)),
+  activations: Math.max(...runs.map((sizes) => activationBytes(graph, sizes, options.written))),
+});
+
+/** A graph with the gradients of `trainable`, which are fed and whose gradients are written where the optimizer has them. */
+export function trainingSession(
+  { graph, loss, trainable }: { graph: Graph; loss: Value; trainable: ReadonlyMap<string, Value> },
+  sizes: Sizes,
+): SessionBytes {
+  const gradients = backward(loss, [...trainable.values()]);
+  for (const [i, gradient] of gradients.entries()) graph.output(`gradient ${i}`, gradient);
+  return inferenceSession(graph, [sizes], { fed: trainable.keys(), written: new Set(gradients) });
+}

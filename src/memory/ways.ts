@@ -1,0 +1,26 @@
+import type { MemoryPlan } from './plan.js';
+
+/** Settings under which a stage takes less memory. */
+export interface Way {
+  /** As `--set` takes them. */
+  readonly settings: readonly string[];
+  readonly bytes: number;
+}
+
+/** What changes of a configuration would give, those that take less than it does now, the most first to be kept. */
+export function waysOf<Config>(
+  now: Config,
+  planFor: (config: Config) => MemoryPlan,
+  changes: readonly { readonly settings: readonly string[]; readonly config: Config }[],
+): Way[] {
+  const before = planFor(now).bytes;
+  return changes
+    .map(({ settings, config }) => ({ settings, bytes: planFor(config).bytes }))
+    .filter(({ bytes }) => bytes < 0.98 * before);
+}
+
+/** Smaller batches that make up the same step: each a divisor of the batch, with how many accumulate. */
+export const divisions = (batch: number): { readonly batch: number; readonly accumulated: number }[] =>
+  [2, 4, 8, 16, 32]
+    .filter((parts) => batch % parts === 0)
+    .map((parts) => ({ batch: batch / parts, accumulated: parts }));

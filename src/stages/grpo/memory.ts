@@ -1,0 +1,79 @@
+import type { GrpoConfig } from '../../config/stages.js';
+import { scorerGraph } from '../../generation/scorer.js';
+import { adapterNames, judgeParts, learnerParts, sessionParts, writingParts } from '../../memory/parts.js';
+import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
+import { inferenceSession, trainingSession } from '../../memory/session.js';
+import { divisions, waysOf, type Way } from '../../memory/ways.js';
+import type { CausalConfig } from '../../models/config/causal.js';
+import type { ModelConfig } from '../../models/config/model-config.js';
+import { grpoGraph } from './graph.js';
+import { lossSettings } from './loss-settings.js';
+
+/** What of a configuration the memory of GRPO depends on. */
+export type GrpoMemory = Pick<GrpoConfig, 'quantization' | 'lora' | 'grpo'>;
+
+/** Tokens of a text that the reward model reads. */
+const JUDGED = 256;
+
+/**
+ * The memory that GRPO takes where prompts and completions are as long as they may be.
+ *
+ * @param judge the reward model's shape, where there is one
+ */
+export function grpoMemory(
+  config: CausalConfig,
+  { quantization, lora: adapter, grpo }: GrpoMemory,
+  judge: ModelConfig | undefined,
+): MemoryPlan {
+  const { maxPromptLength, maxCompletionLength, completionsPerRollout, numGenerations } = grpo;
+  const lora = { ...adapter, dropout: 0 };
+  const batch = grpo.microBatchSize ?? grpo.batchSize;
+  const sizes = { B: batch, T: maxPromptLength + maxCompletionLength, N: batch * maxCompletionLength };
+  const parts = overLayers(config, (model) => {
+    const { context, loss } = grpoGraph(model, lora, {
+      ...lossSettings(grpo),
+      temperature: grpo.temperature,
+      quantization,
+    });
+    const trainable = context.loraWeights;
+    const training = trainingSession({ graph: context.graph, loss, trainable }, sizes);
+    const scorer = scorerGraph({ config: model, lora, quantization });
+    const accumulates = grpo.gradientAccumulationSteps > 1 || batch < grpo.batchSize;
+    return [
+      ...sessionParts('training', training),
+      ...sessionParts('scoring', inferenceSession(scorer, [sizes], { fed: adapterNames(scorer) })),
+      ...learnerParts(trainable.values(), accumulates),
+      ...writingParts(
+        { config: model, lora, quantization: grpo.samplerQuantization ?? quantization },
+        {
+          rows: completionsPerRollout,
+          prompts: completionsPerRollout / numGenerations,
+          promptLength: maxPromptLength,
+          newTokens: maxCompletionLength,
+        },
+      ),
+    ];
+  });
+  const judging = judge === undefined ? [] : overLayers(judge, (model) => judgeParts(model, grpo.batchSize, JUDGED));
+  return planOf([...parts, ...judging]);
+}
+
+/** Settings that need less memory: smaller passes of the same steps, an 8-bit base, shorter texts. */
+export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelConfig | undefined): Way[] {
+  const { grpo, quantization } = given;
+  const smaller = divisions(grpo.batchSize).map(({ batch }) => ({
+    settings: [`grpo.microBatchSize=${batch}`],
+    config: { ...given, grpo: { ...grpo, microBatchSize: batch } },
+  }));
+  const maxCompletionLength = Math.ceil(grpo.maxCompletionLength / 2);
+  const rounded = { settings: ['quantization=int8'], config: { ...given, quantization: 'int8' as const } };
+  const shorter = {
+    settings: [`grpo.maxCompletionLength=${maxCompletionLength}`],
+    config: { ...given, grpo: { ...grpo, maxCompletionLength } },
+  };
+  return waysOf<GrpoMemory>(given, (asked) => grpoMemory(config, asked, judge), [
+    ...(grpo.topEntropyQuantile < 1 ? [] : smaller),
+    ...(quantization === 'float32' ? [rounded] : []),
+    shorter,
+  ]);
+}

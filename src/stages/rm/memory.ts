@@ -1,0 +1,38 @@
+import type { RmConfig } from '../../config/stages.js';
+import { learnerParts } from '../../memory/parts.js';
+import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
+import { inferenceSession, trainingSession } from '../../memory/session.js';
+import { waysOf, type Way } from '../../memory/ways.js';
+import type { ModelConfig } from '../../models/config/model-config.js';
+import { classifierContext } from '../../rewards/classifier.js';
+import { classificationGraph } from '../../training/classification.js';
+
+/**
+ * The memory that the reward model's training takes where every text is as long as it may be.
+ *
+ * @param config the classifier that is trained
+ */
+export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): MemoryPlan {
+  const sizes = { B: rm.batchSize, T: rm.maxLength };
+  const parts = overLayers(config, (model) => {
+    const training = classificationGraph(model, rm);
+    const trainable = training.context.weights;
+    const judging = inferenceSession(classifierContext(model).graph, [sizes], { fed: trainable.keys() });
+    return [
+      { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, sizes).activations },
+      { name: 'activations of validation', bytes: judging.activations },
+      ...learnerParts(trainable.values(), false),
+    ];
+  });
+  return planOf(parts);
+}
+
+/** Settings that need less memory; each of them changes what is learned. */
+export function rmWays(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Way[] {
+  const [batchSize, maxLength] = [Math.ceil(rm.batchSize / 2), Math.ceil(rm.maxLength / 2)];
+  return waysOf({ rm }, (asked) => rmMemory(config, asked), [
+    { settings: [`rm.batchSize=${batchSize}`], config: { rm: { ...rm, batchSize } } },
+    { settings: [`rm.maxLength=${maxLength}`], config: { rm: { ...rm, maxLength } } },
+    { settings: ['rm.rdropAlpha=0'], config: { rm: { ...rm, rdropAlpha: 0 } } },
+  ]);
+}

@@ -1,0 +1,56 @@
+import type { SftConfig } from '../../config/stages.js';
+import { learnerParts, sessionParts, writingParts } from '../../memory/parts.js';
+import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
+import { inferenceSession, trainingSession } from '../../memory/session.js';
+import { divisions, waysOf, type Way } from '../../memory/ways.js';
+import type { CausalConfig } from '../../models/config/causal.js';
+import { causalGraph } from '../../training/language.js';
+
+/** What of a configuration the memory of SFT depends on. */
+export type SftMemory = Pick<SftConfig, 'quantization' | 'lora' | 'sft'>;
+
+/** The memory that SFT takes where every sample is as long as it may be, and all of it is learned. */
+export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
+  const { quantization, lora, sft } = given;
+  const { batchSize, maxLength, sampling } = sft;
+  const sizes = { B: batchSize, T: maxLength, N: batchSize * maxLength };
+  const parts = overLayers(config, (model) => {
+    const training = causalGraph(model, {
+      lora,
+      quantization,
+      training: lora.dropout > 0,
+      statistics: true,
+      lossType: sft.lossType,
+    });
+    const trainable = training.context.loraWeights;
+    const evaluation = causalGraph(model, { lora, quantization, statistics: true });
+    const rows = Math.max(1, sft.samples);
+    const written = { rows, prompts: rows, promptLength: maxLength, newTokens: sampling.maxNewTokens };
+    return [
+      ...sessionParts('training', trainingSession({ ...training, trainable }, sizes)),
+      ...sessionParts('validation', inferenceSession(evaluation.graph, [sizes], { fed: trainable.keys() })),
+      ...learnerParts(trainable.values(), sft.gradientAccumulationSteps > 1),
+      ...writingParts({ config: model, lora, quantization }, written),
+    ];
+  });
+  return planOf(parts);
+}
+
+/** Settings that need less memory: the same steps of smaller batches, an 8-bit base, shorter samples. */
+export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
+  const { sft, quantization } = given;
+  const smaller = divisions(sft.batchSize).map(({ batch, accumulated }) => {
+    const gradientAccumulationSteps = sft.gradientAccumulationSteps * accumulated;
+    return {
+      settings: [`sft.batchSize=${batch}`, `sft.gradientAccumulationSteps=${gradientAccumulationSteps}`],
+      config: { ...given, sft: { ...sft, batchSize: batch, gradientAccumulationSteps } },
+    };
+  });
+  const maxLength = Math.ceil(sft.maxLength / 2);
+  const rounded =
+    quantization === 'float32'
+      ? [{ settings: ['quantization=int8'], config: { ...given, quantization: 'int8' as const } }]
+      : [];
+  const shorter = { settings: [`sft.maxLength=${maxLength}`], config: { ...given, sft: { ...sft, maxLength } } };
+  return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [...smaller, ...rounded, shorter]);
+}
