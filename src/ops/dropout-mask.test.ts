@@ -40,13 +40,17 @@ const dropped = ({ data }: Tensor): Uint8Array => Uint8Array.from(data as Float3
 function maskOfLoops({ seed, salt, rate, shape }: Drawn): Float32Array {
   const scramble = (x: number, a: number, b: number): number => Math.imul(x, Math.imul(x, a) + b) >>> 0;
   const fold = (x: number, shift: number): number => (x + (x >>> shift)) >>> 0;
-  const seeded = fold(scramble(seed + Math.imul(salt, 0x9e3779b1), 0x7feb352c, 0x846ca68b), 15);
-  const key = fold(scramble(seeded, 0x9e3779b0, 0x2c1b3c6d), 16);
-  const second = scramble(key, 0xc2b2ae34, 0x27d4eb2f);
-  return Float32Array.from({ length: elementCount(shape) }, (_, position) => {
+  const hash = (which: number, position: number): number => {
+    const seeded = fold(scramble(seed + Math.imul(4 * salt + which, 0x9e3779b1), 0x7feb352c, 0x846ca68b), 15);
+    const key = fold(scramble(seeded, 0x9e3779b0, 0x2c1b3c6d), 16);
     const mixed = fold(scramble(position + key, 0xc2b2ae34, 0x27d4eb2f), 16);
-    const bits = scramble(mixed + second, 0x165667b0, 0x85ebca6b);
-    return bits >>> 8 < Math.fround((1 - rate) * 2 ** 24) ? 1 / (1 - rate) : 0;
+    return fold(scramble(mixed + scramble(key, 0xc2b2ae34, 0x27d4eb2f), 0x165667b0, 0x85ebca6b), 16);
+  };
+  return Float32Array.from({ length: elementCount(shape) }, (_, position) => {
+    const [row, column] = [Math.floor(position / 2048), position % 2048];
+    const unit = 2 * (hash(0, row) + hash(2, column)) + 1;
+    const bits = Math.imul(unit % 2 ** 32, (hash(1, row) + hash(3, column)) % 2 ** 32);
+    return bits < Math.round((1 - rate) * 2 ** 32) - 2 ** 31 ? 1 / (1 - rate) : 0;
   });
 }
 
@@ -77,7 +81,10 @@ describe('dropoutMask', () => {
         const elsewhere = await runEmitted(maskGraph(case_, case_.shape), 'webgpu', seedFeed(case_.seed));
         expect(elsewhere['mask']!.data).toEqual(expected);
       }),
-      { numRuns: 15, examples: [[{ seed: 2 ** 32 - 1, salt: 1, rate: 0.1, shape: [2, 3] }]] },
+      {
+        numRuns: 15,
+        examples: [2, 2048, 2049].map((last) => [{ seed: 2 ** 32 - 1, salt: 1, rate: 0.1, shape: [3, last] }]),
+      },
     );
   });
 
@@ -134,10 +141,40 @@ describe('dropoutMask', () => {
     const drawn = dropped(await mask({ seed: 77, salt: 2, rate, shape: [COUNT] }));
     // Each position is in two pairs, which share it: that widens the spread of the count.
     const spread = Math.sqrt(1 + (2 * rate) / (1 + rate));
-    for (const lag of [1, 2, 3, 4, 7, 8, 16, 64, 96, 128, 256, 768, 1024, 4096]) {
+    for (const lag of [1, 2, 3, 4, 7, 8, 16, 64, 96, 128, 256, 768, 1024, 2048, 4096, 6144]) {
       const trials = COUNT - lag;
       const count = jointly(drawn.subarray(lag), drawn);
       expect(deviations(count, trials, rate * rate) / spread, `lag ${lag}`).toBeLessThan(4.5);
+    }
+  });
+
+  it('drops the corners of rectangles independently, which rows and columns could tie together', async () => {
+    const [rate, columns, rows] = [0.3, 2048, 96];
+    const drawn = dropped(await mask({ seed: 21, salt: 4, rate, shape: [rows * columns] }));
+    const corner = (row: number, column: number): number => drawn[row * columns + column]!;
+    // Disjoint rectangles, so that their counts are independent; each number of dropped corners as often as it should be.
+    for (const [down, right] of [
+      [1, 1],
+      [1, 2],
+      [2, 1],
+      [8, 64],
+      [16, 512],
+      [32, 1024],
+    ] as const) {
+      const counts = [0, 0, 0, 0, 0];
+      for (let row = 0; row + down < rows; row++) {
+        for (let column = 0; column + right < columns; column++) {
+          if (Math.floor(row / down) % 2 === 1 || Math.floor(column / right) % 2 === 1) continue;
+          const [below, beside] = [row + down, column + right];
+          const sum = corner(row, column) + corner(below, column) + corner(row, beside) + corner(below, beside);
+          counts[sum]!++;
+        }
+      }
+      const trials = counts.reduce((total, count) => total + count, 0);
+      for (const [k, count] of counts.entries()) {
+        const probability = [1, 4, 6, 4, 1][k]! * rate ** k * (1 - rate) ** (4 - k);
+        expect(deviations(count, trials, probability), `${k} corners at ${down}, ${right}`).toBeLessThan(4.5);
+      }
     }
   });
 
