@@ -1,11 +1,13 @@
 import type { Node, Value } from '../graph/graph.js';
 import { add, scalar, zerosOf } from '../ops/build.js';
 import { recordOf } from '../ops/registry.js';
+import { Recomputation } from './recompute.js';
 
 /**
  * Reverse-mode differentiation: appends to the graph the nodes that compute d loss / d value for each value asked for.
  * One walk from the loss back, in the reverse order of the graph; only what lies between the asked values and the
- * loss is differentiated, so frozen weights cost nothing.
+ * loss is differentiated, so frozen weights cost nothing. Parts that the graph marks as recomputed are computed again
+ * instead of being kept.
  *
  * @param loss a scalar of a float dtype
  * @param values inputs, parameters, or anything between
@@ -21,16 +23,31 @@ export function backward(loss: Value, values: readonly Value[]): Value[] {
   const wanted = dependents(graph.nodes, values);
   const gradients = new Map<Value, Value>([[loss, scalar(graph, loss.dtype, 1)]]);
 
+  const segments = [...graph.recomputed];
+  let again: Recomputation | undefined;
+
   for (let index = loss.node.index; index >= 0; index--) {
     const node = graph.nodes[index]!;
+    while (segments.length > 0 && index < segments.at(-1)!.start) {
+      segments.pop();
+      again = undefined;
+    }
     const grad = gradientOfNode(node, gradients, wanted);
     if (grad === undefined) continue;
+    const segment = segments.at(-1);
+    if (segment !== undefined && index < segment.end) again ??= new Recomputation(graph, segment, grad);
+    const seen = (value: Value): Value => again?.of(value) ?? value;
     const { vjp } = recordOf(node.op);
     if (typeof vjp !== 'function') {
       if (node.op === 'stopGradient') continue;
       throw new Error(`node ${index} ${node.op} has no gradient: ${vjp.nonDifferentiable}`);
     }
-    const thunks = vjp({ grad, inputs: node.inputs, outputs: node.outputs, attributes: node.attributes });
+    const thunks = vjp({
+      grad,
+      inputs: node.inputs.map(seen),
+      outputs: node.outputs.map(seen),
+      attributes: node.attributes,
+    });
     if (thunks.length !== node.inputs.length) {
       throw new Error(`the gradient of ${node.op} names ${thunks.length} inputs of ${node.inputs.length}`);
     }

@@ -43,6 +43,10 @@ export function trainingKeys(defaults: TrainingDefaults, unit: string) {
     loggingSteps: key(count().default(defaults.loggingSteps), 'Steps between two lines of metrics.'),
     evalSteps: key(count().default(defaults.evalSteps), 'Steps between two looks at the validation set.'),
     saveSteps: key(count().default(defaults.saveSteps), 'Steps between two checkpoints.'),
+    recompute: key(
+      z.boolean().default(false),
+      'Compute what is in the blocks of the model again for the gradient instead of keeping it: less memory, more time.',
+    ),
     stability: key(stabilitySection.prefault({}), 'What happens when the loss is no finite number, or jumps.'),
   };
 }

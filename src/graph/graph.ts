@@ -23,6 +23,12 @@ export interface Node {
   readonly outputs: readonly Value[];
 }
 
+/** Nodes `start` up to, not including, `end`. */
+export interface Segment {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** The type rules of the ops: what a node yields, or a throw saying why it may not exist. */
 export type InferTypes = (
   op: string,
@@ -46,6 +52,8 @@ export class GraphError extends Error {
 export class Graph {
   readonly nodes: Node[] = [];
   readonly outputs = new Map<string, Value>();
+  /** Parts whose results a gradient computes again instead of keeping them; disjoint, in order. */
+  readonly recomputed: Segment[] = [];
   readonly #infer: InferTypes;
 
   constructor(infer: InferTypes) {
@@ -81,6 +89,14 @@ export class Graph {
       if (error instanceof GraphError) throw error;
       throw new GraphError(error instanceof Error ? error.message : String(error), index, op, inputs);
     }
+  }
+
+  /** Marks what `body` adds as a part that a gradient computes again. */
+  recompute<T>(body: () => T): T {
+    const start = this.nodes.length;
+    const result = body();
+    this.recomputed.push({ start, end: this.nodes.length });
+    return result;
   }
 
   /** Names a value as a result of the graph. */

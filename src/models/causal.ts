@@ -103,16 +103,16 @@ function blocks(
   const angles = rotaryAngles(positionIds, headDim, config.rope, context.dtype);
   let x = gatherRows(context.weight(EMBEDDINGS, [config.vocabSize, config.hiddenSize]), inputIds);
   const states = [x];
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    const block = `model.layers.${layer}`;
-    const normed = rmsNorm(context, x, `${block}.input_layernorm`, epsilon);
+  const block = (layer: number, entering: Value): Value => {
+    const name = `model.layers.${layer}`;
+    const normed = rmsNorm(context, entering, `${name}.input_layernorm`, epsilon);
     const project = (which: 'q' | 'k' | 'v', heads: number): Value => {
       const sizes = { inputs: config.hiddenSize, outputs: heads * headDim, bias: config.qkvBias };
-      return splitHeads(linear(context, normed, `${block}.self_attn.${which}_proj`, sizes), heads);
+      return splitHeads(linear(context, normed, `${name}.self_attn.${which}_proj`, sizes), heads);
     };
     const rotated = (which: 'q' | 'k', heads: number): Value => {
       const projected = project(which, heads);
-      const unit = config.qkNorm ? rmsNorm(context, projected, `${block}.self_attn.${which}_norm`, epsilon) : projected;
+      const unit = config.qkNorm ? rmsNorm(context, projected, `${name}.self_attn.${which}_norm`, epsilon) : projected;
       return rotary(unit, angles.cosines, angles.sines);
     };
     const mixed = attend(layer, {
@@ -120,16 +120,18 @@ function blocks(
       key: rotated('k', config.numKeyValueHeads),
       value: project('v', config.numKeyValueHeads),
     });
-    const attended = linear(context, mixed, `${block}.self_attn.o_proj`, {
+    const attended = linear(context, mixed, `${name}.self_attn.o_proj`, {
       inputs: config.numAttentionHeads * headDim,
       outputs: config.hiddenSize,
       bias: config.outputBias,
     });
-    x = add(x, attended);
-    x = add(
-      x,
-      feedForward(context, config, rmsNorm(context, x, `${block}.post_attention_layernorm`, epsilon), `${block}.mlp`),
-    );
+    const middle = add(entering, attended);
+    const fed = rmsNorm(context, middle, `${name}.post_attention_layernorm`, epsilon);
+    return add(middle, feedForward(context, config, fed, `${name}.mlp`));
+  };
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const entering = x;
+    x = context.block(() => block(layer, entering));
     if (layer < config.numHiddenLayers - 1) states.push(x);
   }
   const hidden = rmsNorm(context, x, 'model.norm', epsilon);

@@ -87,6 +87,8 @@ export interface ContextOptions {
   readonly lora?: LoraSettings;
   /** Masks are drawn: a training graph. */
   readonly training?: boolean;
+  /** Gradients compute the blocks of the model again instead of keeping what is in them. */
+  readonly recompute?: boolean | undefined;
 }
 
 /** What a model's forward pass needs besides its inputs: weights by name, adapters, dropout. */
@@ -94,6 +96,7 @@ export class ModelContext {
   readonly dtype: DType;
   readonly lora: LoraSettings | undefined;
   readonly quantization: Quantization;
+  readonly #recompute: boolean;
   readonly #linear = new Map<string, readonly [outputs: number, inputs: number]>();
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
@@ -106,6 +109,7 @@ export class ModelContext {
     this.dtype = options.dtype ?? 'float32';
     this.lora = options.lora;
     this.quantization = options.quantization ?? 'float32';
+    this.#recompute = options.recompute ?? false;
     if (options.training === true) this.#dropout = new DropoutSource(graph.input('dropout_seed', 'uint32', []));
   }
 
@@ -161,6 +165,11 @@ export class ModelContext {
 
   loraWeight(name: string, shape: readonly Dim[]): Value {
     return this.#declare(this.#loraWeights, name, shape);
+  }
+
+  /** A block of the model: what lies in it is computed again for the gradient, where that was asked for. */
+  block<T>(body: () => T): T {
+    return this.#recompute ? this.graph.recompute(body) : body();
   }
 
   /** Dropout in a training graph, nothing elsewhere. */

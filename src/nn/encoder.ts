@@ -32,7 +32,15 @@ export const typeEmbeddings = (context: ModelContext, shape: EncoderShape, model
  *
  * @param mix x → what the heads read, (B, T, hiddenSize), before the attention's output projection
  */
-export function postNormBlock(
+export const postNormBlock = (
+  context: ModelContext,
+  shape: EncoderShape,
+  module: string,
+  x: Value,
+  mix: (module: string, x: Value) => Value,
+): Value => context.block(() => postNorm(context, shape, module, x, mix));
+
+function postNorm(
   context: ModelContext,
   shape: EncoderShape,
   module: string,

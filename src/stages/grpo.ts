@@ -112,6 +112,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         ...loss,
         temperature: section.temperature,
         quantization,
+        recompute: section.recompute,
       });
       const learner = await Learner.create(runtime, {
         graph: training.context.graph,

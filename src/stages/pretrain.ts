@@ -312,10 +312,14 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
   const padId = tokenizer.requireSpecial('pad', where);
   const collateAll = (samples: readonly EncodedText[]): SampleBatch => collate(samples, { padId });
   const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
+  const learning = (training: boolean): { training: boolean; recompute: boolean } => ({
+    training: training && dropsOut(model),
+    recompute: training && section.recompute,
+  });
   if (model.kind === 'causal') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {
-      graph: (training) => causalGraph(model, { training: training && dropsOut(model), statistics: !training }),
+      graph: (training) => causalGraph(model, { ...learning(training), statistics: !training }),
       encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
       collate: collateAll,
       feeds: (batch) => causalLossFeeds(batch, supervisedPositions(batch).length),
@@ -330,7 +334,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     special,
   };
   return {
-    graph: (training) => maskedGraph(model, { training: training && dropsOut(model), statistics: !training }),
+    graph: (training) => maskedGraph(model, { ...learning(training), statistics: !training }),
     encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
     collate: collateAll,
     feeds: (batch, path) => maskedLossFeeds(model, batch, rule, stream(config.seed, 'mask', ...path)),

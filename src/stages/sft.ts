@@ -67,6 +67,7 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
     const training = causalGraph(policy.config, {
       lora,
       quantization,
+      recompute: section.recompute,
       training: lora.dropout > 0,
       statistics: true,
       lossType: section.lossType,

@@ -16,9 +16,9 @@ import type { Metrics } from './loop.js';
  */
 export function bradleyTerryGraph(
   config: ModelConfig,
-  { centering }: { readonly centering: number },
+  { centering, recompute }: { readonly centering: number; readonly recompute?: boolean },
 ): { context: ModelContext; loss: Value } {
-  const context = new ModelContext(newGraph(), { training: dropsOut(config) });
+  const context = new ModelContext(newGraph(), { training: dropsOut(config), recompute });
   const { graph } = context;
   const logits = classifierLogits(context, config);
   const rewards = reshape(logits, [logits.shape[0]!]);

@@ -25,10 +25,10 @@ export interface ClassificationGraph {
  */
 export function classificationGraph(
   config: ModelConfig,
-  { rdropAlpha }: { readonly rdropAlpha: number },
+  { rdropAlpha, recompute }: { readonly rdropAlpha: number; readonly recompute?: boolean },
 ): ClassificationGraph {
   const training = dropsOut(config);
-  const context = new ModelContext(newGraph(), { training });
+  const context = new ModelContext(newGraph(), { training, recompute });
   const { graph } = context;
   const labels = graph.input('labels', 'int32', ['B']);
   if (rdropAlpha === 0 || !training) {

@@ -24,10 +24,10 @@ export interface ReferenceLogProbs {
 export function dpoGraph(
   config: CausalConfig,
   lora: LoraSettings,
-  settings: DpoLossSettings & { readonly quantization: Quantization },
+  settings: DpoLossSettings & { readonly quantization: Quantization; readonly recompute?: boolean },
 ): { context: ModelContext; loss: Value } {
-  const { quantization } = settings;
-  const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 }, quantization });
+  const { quantization, recompute } = settings;
+  const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 }, quantization, recompute });
   const { graph } = context;
   const { hidden } = causalHidden(context, config, causalInputs(context));
   const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));

@@ -28,10 +28,14 @@ function scoresOf(
 export function grpoGraph(
   config: CausalConfig,
   lora: LoraSettings,
-  settings: GrpoLossSettings & { readonly temperature: number; readonly quantization?: Quantization | undefined },
+  settings: GrpoLossSettings & {
+    readonly temperature: number;
+    readonly quantization?: Quantization | undefined;
+    readonly recompute?: boolean;
+  },
 ): { context: ModelContext; loss: Value } {
-  const { quantization } = settings;
-  const context = new ModelContext(newGraph(), { quantization, lora: { ...lora, dropout: 0 } });
+  const { quantization, recompute } = settings;
+  const context = new ModelContext(newGraph(), { quantization, recompute, lora: { ...lora, dropout: 0 } });
   const { graph } = context;
   const tokens = (name: string): Value => graph.input(name, 'float32', ['N']);
   const { hidden } = causalHidden(context, config, causalInputs(context));

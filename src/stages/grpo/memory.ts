@@ -34,6 +34,7 @@ export function grpoMemory(
       ...lossSettings(grpo),
       temperature: grpo.temperature,
       quantization,
+      recompute: grpo.recompute,
     });
     const trainable = context.loraWeights;
     const training = trainingSession({ graph: context.graph, loss, trainable }, sizes);

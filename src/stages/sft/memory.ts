@@ -18,6 +18,7 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
     const training = causalGraph(model, {
       lora,
       quantization,
+      recompute: sft.recompute,
       training: lora.dropout > 0,
       statistics: true,
       lossType: sft.lossType,
