@@ -1,8 +1,12 @@
 import { openModelFolder } from '../../src/checkpoints/model-folder.js';
 import { rmSection } from '../../src/config/rm.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { collateTexts } from '../../src/text/collate.js';
-import { classificationFeeds, classificationGraph } from '../../src/training/classification.js';
+import {
+  classificationGraph,
+  classificationParts,
+  passesOf,
+  tokensAtOnceOf,
+} from '../../src/training/classification.js';
 import { classifierConfig, startingWeights } from '../../src/training/classifier-start.js';
 import { dropoutSeed, dropsOut } from '../../src/training/dropout.js';
 import { Learner } from '../../src/training/learner.js';
@@ -27,22 +31,23 @@ export async function rm(setup: Setup): Promise<Work> {
   });
   const batches = await rmBatches(setup, config, section);
   const cost = costOf(folder);
-  const passes = dropsOut(config) ? 2 : 1;
+  const passes = passesOf(config, section.rdropAlpha);
+  const cutting = { padId: config.padTokenId ?? 0, passes, tokensAtOnce: tokensAtOnceOf(section, passes) };
   let step = 0;
   return {
     description: `all weights of ${cost.description}, R-Drop, ${batches.description}`,
     once: async () => {
       const { sequences, labels } = batches.batch(step);
-      const tokens = collateTexts(sequences, { padId: config.padTokenId ?? 0 });
-      const seed = passes === 2 ? dropoutSeed(0, step) : {};
+      const parts = classificationParts(config, { sequences, labels }, cutting);
+      const feeds = parts.map((part, i) => ({ ...part.feeds, ...(dropsOut(config) ? dropoutSeed(0, step, i) : {}) }));
       step++;
-      const feeds = { ...classificationFeeds(config, tokens, labels), ...seed };
-      const seconds = await timed(() => learner.step([feeds], section.learningRate));
-      const real = tokens.attentionMask.reduce((a, b) => a + b, 0);
+      const seconds = await timed(() => learner.step(feeds, section.learningRate));
+      const real = sequences.reduce((sum, { length }) => sum + length, 0);
+      const padded = parts.reduce((sum, { tokens }) => sum + tokens.inputIds.length, 0);
       return {
         seconds,
         flops: 6 * cost.layerWeights * real * passes,
-        amounts: { samples: sequences.length, 'real tokens': real, 'padded tokens': tokens.inputIds.length },
+        amounts: { samples: sequences.length, 'real tokens': real, 'padded tokens': padded },
       };
     },
   };

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { key } from './key.js';
+import { key, refuse } from './key.js';
 import { checkWarmup, count, trainingKeys } from './training.js';
 
 const training = trainingKeys(
@@ -23,6 +23,10 @@ export const rmSection = z
   .strictObject({
     maxLength: key(count(8).default(128), 'Longest text in tokens, prompt, completion and special tokens together.'),
     ...training,
+    tokensAtOnce: key(
+      count(8).optional(),
+      'Most tokens that go through the model at once, padding and both passes of R-Drop included: a batch is cut by length, its gradients are summed; fewer take less memory (default: 1024, or what the longest text takes; labels).',
+    ),
     objective: key(
       z.enum(['labels', 'pairs']).default('labels'),
       'labels: texts with label 0 or 1; pairs: the columns prompt, chosen and rejected of data.file (Bradley–Terry).',
@@ -43,4 +47,10 @@ export const rmSection = z
     testFile: key(z.string().min(1).optional(), 'Labelled rows looked at once, after training.', { path: true }),
     baselines: key(z.boolean().default(true), 'Also measure majority, length, prompt and n-gram baselines.'),
   })
-  .superRefine(checkWarmup);
+  .superRefine(checkWarmup)
+  .superRefine(({ tokensAtOnce, maxLength, rdropAlpha }, context) => {
+    const longest = maxLength * (rdropAlpha > 0 ? 2 : 1);
+    if (tokensAtOnce === undefined || tokensAtOnce >= longest) return;
+    const message = `is ${tokensAtOnce}, but a text of maxLength takes ${longest}`;
+    refuse(context, ['tokensAtOnce'], message, `set ${longest} or more, or lower maxLength`);
+  });

@@ -1,10 +1,11 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { TINY_CLASSIFIER } from '../../tests/support/tiny-encoder.js';
+import { backward } from '../autodiff/backward.js';
 import { tensor, type Tensor } from '../graph/tensor.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collateTexts } from '../text/collate.js';
-import { accuracyOf, classificationFeeds, classificationGraph } from './classification.js';
+import { accuracyOf, classificationFeeds, classificationGraph, classificationParts } from './classification.js';
 import { dropoutSeed } from './dropout.js';
 import { initialWeights } from './initial-weights.js';
 
@@ -79,6 +80,55 @@ describe('R-Drop', () => {
     const quiet = await run(still, 4);
     expect(quiet['logits']!.shape).toEqual([3, 2]);
     expect(Object.keys(quiet).sort()).toEqual(['ce', 'logits', 'loss']);
+  });
+});
+
+describe('parts of a batch', () => {
+  it('have losses and gradients that sum to those of the batch', async () => {
+    const { graph, context, loss } = classificationGraph(still, { rdropAlpha: 4 });
+    const names = [...context.weights.keys()];
+    const gradients = backward(loss, [...context.weights.values()]);
+    for (const [i, name] of names.entries()) graph.output(`gradient/${name}`, gradients[i]!);
+    const program = await runtime.compile(graph);
+    const weights = Object.fromEntries(initialWeights(context.weights, still.initializerRange, 1));
+    const batch = {
+      sequences: [5, 3, 40, 4, 33, 38].map((length) => Array.from({ length }, (_, at) => 2 + at)),
+      labels: [1, 0, 1, 1, 0, 0],
+    };
+    const summed = async (tokensAtOnce: number): Promise<{ parts: number; sums: Map<string, Float64Array> }> => {
+      const parts = classificationParts(still, batch, { padId: 0, passes: 1, tokensAtOnce });
+      const sums = new Map<string, Float64Array>();
+      for (const { feeds } of parts) {
+        for (const [name, { data }] of Object.entries(await program.run({ ...feeds, ...weights }))) {
+          if (name === 'logits') continue;
+          const sum = sums.get(name) ?? new Float64Array(data.length);
+          for (const [at, value] of (data as Float32Array).entries()) sum[at]! += value;
+          sums.set(name, sum);
+        }
+      }
+      return { parts: parts.length, sums };
+    };
+    const whole = await program.run({
+      ...classificationFeeds(still, collateTexts(batch.sequences, { padId: 0 }), batch.labels),
+      ...weights,
+    });
+    for (const [tokensAtOnce, count] of [
+      [Infinity, 2],
+      [80, 3],
+      [40, 4],
+    ] as const) {
+      const { parts, sums } = await summed(tokensAtOnce);
+      expect(parts, `${tokensAtOnce} tokens at once`).toBe(count);
+      expect([...sums.keys()]).toEqual(Object.keys(whole).filter((name) => name !== 'logits'));
+      for (const [name, sum] of sums) {
+        const largest = sum.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
+        for (const [at, each] of sum.entries()) {
+          const difference = Math.abs(each - Number(whole[name]!.data[at]));
+          if (difference > 1e-6 + 1e-5 * largest) expect.unreachable(`${name}[${at}] differs by ${difference}`);
+        }
+      }
+    }
+    await program.dispose();
   });
 });
 

@@ -5,8 +5,10 @@ import type { ModelConfig } from '../models/config/model-config.js';
 import type { PaddedTokens } from '../models/padded-tokens.js';
 import { ModelContext } from '../nn/context.js';
 import { crossEntropy, rDrop } from '../nn/losses.js';
-import { slice } from '../ops/build.js';
+import { mul, slice } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
+import { collateTexts } from '../text/collate.js';
+import { partsByLength } from './by-length.js';
 import { dropsOut } from './dropout.js';
 
 /** A training graph of a classifier; reads `dropout_seed` where the model drops anything out. */
@@ -16,12 +18,16 @@ export interface ClassificationGraph {
   readonly loss: Value;
 }
 
+/** How often every row goes through the model: twice with R-Drop, unless nothing drops out and both passes would be one. */
+export const passesOf = (config: ModelConfig, rdropAlpha: number): 1 | 2 =>
+  rdropAlpha > 0 && dropsOut(config) ? 2 : 1;
+
 /**
  * Cross entropy of a classifier, with R-Drop where `rdropAlpha` is above 0: every row goes through twice in
- * one batch, each time under dropout of its own. Without any dropout the two passes would be one, and one is made.
+ * one batch, each time under dropout of its own.
  *
- * Outputs: `loss`; `ce`, the cross entropy in it; with R-Drop `rdrop_kl`, the symmetric KL halved; `logits` (passes·B,
- * labels), pass after pass.
+ * Outputs: `loss`; `ce`, the cross entropy in it; with R-Drop `rdrop_kl`, the symmetric KL halved; all of these times
+ * the feed `share`, so that they sum over the parts of a batch; `logits` (passes·B, labels), pass after pass.
  */
 export function classificationGraph(
   config: ModelConfig,
@@ -31,29 +37,72 @@ export function classificationGraph(
   const context = new ModelContext(newGraph(), { training, recompute });
   const { graph } = context;
   const labels = graph.input('labels', 'int32', ['B']);
-  if (rdropAlpha === 0 || !training) {
+  const share = graph.input('share', 'float32', []);
+  if (passesOf(config, rdropAlpha) === 1) {
     const logits = classifierLogits(context, config);
-    const loss = crossEntropy(logits, labels);
+    const loss = mul(crossEntropy(logits, labels), share);
     for (const [name, value] of Object.entries({ loss, ce: loss, logits })) graph.output(name, value);
     return { graph, context, loss };
   }
   const logits = classifierLogits(context, config, 2);
   const [first, second] = [slice(logits, 0, 0, 'B'), slice(logits, 0, 'B', '2*B')];
   const parts = rDrop(first, second, labels, rdropAlpha);
-  const outputs = { loss: parts.loss, ce: parts.crossEntropy, rdrop_kl: parts.kl, logits };
+  const loss = mul(parts.loss, share);
+  const outputs = { loss, ce: mul(parts.crossEntropy, share), rdrop_kl: mul(parts.kl, share), logits };
   for (const [name, value] of Object.entries(outputs)) graph.output(name, value);
-  return { graph, context, loss: parts.loss };
+  return { graph, context, loss };
 }
 
-/** Feeds of `classificationGraph` except the dropout seed. */
+/**
+ * Feeds of `classificationGraph` except the dropout seed.
+ *
+ * @param share of the batch's rows that these are
+ */
 export const classificationFeeds = (
   config: ModelConfig,
   tokens: PaddedTokens,
   labels: readonly number[],
+  share = 1,
 ): Record<string, Tensor> => ({
   ...classifierFeeds(config, tokens),
   labels: tensor('int32', [labels.length], labels),
+  share: tensor('float32', [], [share]),
 });
+
+/** Most tokens that go through the model at once: as set, or 1,024, and room for the longest text in any case. */
+export const tokensAtOnceOf = (
+  { tokensAtOnce, maxLength }: { readonly tokensAtOnce?: number | undefined; readonly maxLength: number },
+  passes: number,
+): number => tokensAtOnce ?? Math.max(1024, passes * maxLength);
+
+/** What goes through the model at once. */
+export interface ClassificationPart {
+  readonly feeds: Record<string, Tensor>;
+  readonly labels: readonly number[];
+  readonly tokens: PaddedTokens;
+}
+
+/**
+ * A batch in parts of similar length, whose losses and gradients sum to those of the whole.
+ *
+ * @param settings.tokensAtOnce most tokens of one part, padding and all passes included
+ */
+export function classificationParts(
+  config: ModelConfig,
+  batch: { readonly sequences: readonly (readonly number[])[]; readonly labels: readonly number[] },
+  settings: { readonly padId: number; readonly passes: number; readonly tokensAtOnce: number },
+): ClassificationPart[] {
+  const lengths = batch.sequences.map(({ length }) => length);
+  return partsByLength(lengths, settings.tokensAtOnce / settings.passes).map((rows) => {
+    const tokens = collateTexts(
+      rows.map((row) => batch.sequences[row]!),
+      { padId: settings.padId },
+    );
+    const labels = rows.map((row) => batch.labels[row]!);
+    const share = rows.length / lengths.length;
+    return { feeds: classificationFeeds(config, tokens, labels, share), labels, tokens };
+  });
+}
 
 /** Share of rows whose largest logit is that of their label; logits (passes·B, labels), every pass counted. */
 export function accuracyOf(logits: Tensor, labels: readonly number[]): number {

@@ -5,7 +5,7 @@ import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { waysOf, type Way } from '../../memory/ways.js';
 import type { ModelConfig } from '../../models/config/model-config.js';
 import { classifierContext } from '../../rewards/classifier.js';
-import { classificationGraph } from '../../training/classification.js';
+import { classificationGraph, passesOf, tokensAtOnceOf } from '../../training/classification.js';
 
 /**
  * The memory that the reward model's training takes where every text is as long as it may be.
@@ -14,23 +14,28 @@ import { classificationGraph } from '../../training/classification.js';
  */
 export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): MemoryPlan {
   const sizes = { B: rm.batchSize, T: rm.maxLength };
+  const passes = passesOf(config, rm.rdropAlpha);
+  const atOnce = Math.max(1, Math.floor(tokensAtOnceOf(rm, passes) / (passes * rm.maxLength)));
+  const learned = { ...sizes, B: Math.min(rm.batchSize, atOnce) };
   const parts = overLayers(config, (model) => {
     const training = classificationGraph(model, rm);
     const trainable = training.context.weights;
     const judging = inferenceSession(classifierContext(model).graph, [sizes], { fed: trainable.keys() });
     return [
-      { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, sizes).activations },
+      { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, learned).activations },
       { name: 'activations of validation', bytes: judging.activations },
-      ...learnerParts(trainable.values(), false),
+      ...learnerParts(trainable.values(), atOnce < rm.batchSize),
     ];
   });
   return planOf(parts);
 }
 
-/** Settings that need less memory; each of them changes what is learned. */
+/** Settings that need less memory; all but the first change what is learned. */
 export function rmWays(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Way[] {
   const [batchSize, maxLength] = [Math.ceil(rm.batchSize / 2), Math.ceil(rm.maxLength / 2)];
+  const tokensAtOnce = rm.maxLength * passesOf(config, rm.rdropAlpha);
   return waysOf({ rm }, (asked) => rmMemory(config, asked), [
+    { settings: [`rm.tokensAtOnce=${tokensAtOnce}`], config: { rm: { ...rm, tokensAtOnce } } },
     { settings: [`rm.batchSize=${batchSize}`], config: { rm: { ...rm, batchSize } } },
     { settings: [`rm.maxLength=${maxLength}`], config: { rm: { ...rm, maxLength } } },
     { settings: ['rm.rdropAlpha=0'], config: { rm: { ...rm, rdropAlpha: 0 } } },
