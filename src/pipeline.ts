@@ -40,7 +40,7 @@ export async function runPipeline(asked: RunConfig, context: StageContext): Prom
 }
 
 async function runStages(config: RunConfig, context: StageContext): Promise<string> {
-  const { models, out, seed, device, threads, data, force } = config;
+  const { models, out, seed, device, threads, data, memory, force } = config;
   const folder = (name: string): string => path.join(out, name);
 
   /** Runs a stage in its folder, unless it is finished there. */
@@ -51,16 +51,31 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
   ): Promise<void> => {
     context.signal?.throwIfAborted();
     const before = await readManifest(folder(name));
-    const whole = { ...settings, seed, device, threads, data, force, out: folder(name), resume: before !== undefined };
+    const whole = {
+      ...settings,
+      seed,
+      device,
+      threads,
+      data,
+      memory,
+      force,
+      out: folder(name),
+      resume: before !== undefined,
+    };
     if (before === undefined || before.finishedAt === null) await stage(whole, context);
     else
       warnFinished(
         folder(name),
-        changedKeys(before.config, { ...whole, resume: before.config['resume'], force: before.config['force'] }),
+        changedKeys(before.config, {
+          ...whole,
+          resume: before.config['resume'],
+          force: before.config['force'],
+          memory: before.config['memory'],
+        }),
         context,
       );
   };
-  type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume' | 'force'>;
+  type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume' | 'memory' | 'force'>;
 
   const adapter = path.join(folder('sft'), 'adapter');
   const reward = path.join(folder('rm'), 'model');

@@ -31,6 +31,18 @@ export function runKeys(name: string) {
     resume: key(z.boolean().default(false), 'Go on from the newest whole checkpoint in the run folder.', {
       flag: '--resume',
     }),
+    memory: key(
+      z
+        .strictObject({
+          limit: key(
+            z.number().min(0).optional(),
+            'GiB that a stage may take by its plan: what the machine has free if not given, 0 for whatever it needs.',
+            { flag: '--memory-limit <gib>' },
+          ),
+        })
+        .prefault({}),
+      'Whether a stage begins for which memory does not suffice.',
+    ),
     force: key(z.boolean().default(false), 'Resume also with settings other than those of the run so far.', {
       flag: '--force',
     }),

@@ -11,7 +11,7 @@ export interface MemoryPlan {
 }
 
 /** What a process takes that holds no model: Node.js, the package, the runtime's library and its threads. */
-const PROCESS = 200 * 2 ** 20;
+const PROCESS = 250 * 2 ** 20;
 
 /** A plan of parts by their names: those of the same name are one, and those that take nothing are left out. */
 export function planOf(parts: readonly MemoryPart[]): MemoryPlan {

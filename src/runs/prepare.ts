@@ -27,7 +27,7 @@ export interface RunRequest {
 }
 
 /** Keys that say where a run is written and whether it goes on, and so nothing about what it computes. */
-const ABOUT_THE_FOLDER: ReadonlySet<string> = new Set(['out', 'resume', 'force']);
+const ABOUT_THE_FOLDER: ReadonlySet<string> = new Set(['out', 'resume', 'force', 'memory']);
 
 /** What `prepareFolder` found: whether there is a run to go on with, and from where. */
 export interface Preparation {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { initialAdapter, writeAdapter } from '../checkpoints/adapter.js';
 import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
+import { openModelFolder } from '../checkpoints/model-folder.js';
 import { lossWarnings } from '../config/grpo-loss.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
@@ -14,6 +15,7 @@ import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
+import { requireMemory } from '../memory/require.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -40,6 +42,7 @@ import {
 } from './grpo/entropy-control.js';
 import { grpoGraph } from './grpo/graph.js';
 import { lossSettings } from './grpo/loss-settings.js';
+import { grpoMemory, grpoWays } from './grpo/memory.js';
 import { Rewards, rewardsState } from './grpo/rewards.js';
 import { rollOut, samplesSchema, type Rollout, type RolloutPrompt, type RolloutTools } from './grpo/rollout.js';
 import { grpoStep } from './grpo/step.js';
@@ -82,6 +85,11 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
   const asked = await openPolicy(config.model, config.adapter);
+  const judge = config.rm === undefined ? undefined : (await openModelFolder(config.rm)).config;
+  requireMemory('grpo', config, {
+    plan: () => grpoMemory(asked.config, config, judge),
+    ways: () => grpoWays(asked.config, config, judge),
+  });
   const prompts = promptsFrom(rows.train, asked, config);
   const validation = promptsFrom(rows.validation, asked, config);
   const heldOut = validation.slice(0, section.evalPrompts);

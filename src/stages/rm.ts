@@ -9,6 +9,7 @@ import { evalMetrics, judge, metricsOf, probabilitiesOf } from '../evaluation/re
 import { EVALUATION_FILE, rewardModelEvaluation } from '../evaluation/reward-model/schema.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { withLocalModels } from '../hub/local-models.js';
+import { requireMemory } from '../memory/require.js';
 import { Classifier } from '../rewards/classifier.js';
 import { textLimit } from '../rewards/reward-model.js';
 import { stream } from '../random.js';
@@ -35,6 +36,7 @@ import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
 import { hideTokens, hidingRule } from '../training/token-dropout.js';
+import { rmMemory, rmWays } from './rm/memory.js';
 import { rewardHead } from './rm/pairs.js';
 
 /**
@@ -62,6 +64,10 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
   const modelConfig = classifierConfig(folder, section.dropout, tokenizer.special.pad);
   const maxLength = textLimit(modelConfig, section.maxLength);
   assertTokenizerFits(tokenizer, modelConfig.vocabSize, config.model);
+  requireMemory('rm', config, {
+    plan: () => rmMemory(modelConfig, config),
+    ways: () => rmWays(modelConfig, config),
+  });
   const training = classificationGraph(modelConfig, section);
   const start = await startingWeights(folder, training.context.weights, config.seed);
 

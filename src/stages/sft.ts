@@ -11,6 +11,7 @@ import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.
 import { unfiltered } from '../generation/sampling-settings.js';
 import type { Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
+import { requireMemory } from '../memory/require.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -29,6 +30,7 @@ import { trainLoop, type Metrics } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
+import { sftMemory, sftWays } from './sft/memory.js';
 
 /**
  * Supervised fine-tuning of a LoRA adapter on prompt → completion, with the published settings as defaults.
@@ -50,6 +52,10 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
   const rows = await loadRows(config.data, ['sft_train'], 'optional');
   const { quantization } = config;
   const policy = await openPolicy(config.model, undefined, { quantization });
+  requireMemory('sft', config, {
+    plan: () => sftMemory(policy.config, config),
+    ways: () => sftWays(policy.config, config),
+  });
   const start = await startingAdapter(policy, config);
   const samples = new SampleSet(rows.train, policy, config, section.packing);
   const heldOut = new SampleSet(rows.validation, policy, config);
