@@ -42,13 +42,14 @@ async function bench(options: Options, signal: AbortSignal): Promise<Findings> {
 
 /** Makes the models that were not given and that the works need. */
 async function prepare(
-  { model, rm: reward, csv, threads, quantization, quick, works }: Options,
+  { model, rm: reward, csv, threads, quantization, recompute, quick, works }: Options,
   scratch: string,
 ): Promise<Setup> {
   const needs = (name: WorkName): boolean => works.includes(name);
   const setup = {
     threads,
     quantization,
+    recompute,
     quick,
     scratch,
     csv: csv === undefined ? undefined : resolve(csv),

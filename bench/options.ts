@@ -28,6 +28,7 @@ const schema = z.object({
   steps: z.coerce.number().int().min(1).default(6),
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
   quantization: z.enum(['float32', 'int8', 'int4']).default('float32'),
+  recompute: z.boolean().default(false),
   quick: z.boolean().default(false),
 });
 
@@ -60,6 +61,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
       'How the base of the policy multiplies: float32, int8, or for generate and grpo int4 (default: float32).',
     )
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
+    .option('--recompute', 'Compute the blocks of a model again for the gradient (sft, rm): less memory, more time.')
     .option('--quick', 'Tiny models and batches, to see that everything works.')
     .exitOverride()
     .configureOutput({ outputError: () => undefined });

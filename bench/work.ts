@@ -12,6 +12,8 @@ export interface Setup {
   readonly rm: string;
   /** The form in which the policy's base multiplies. */
   readonly quantization: Quantization;
+  /** Whether gradients compute blocks again. */
+  readonly recompute: boolean;
   /** Rows to take texts from; without it batches are token ids of the published data's lengths. */
   readonly csv: string | undefined;
   /** Small batches and few tokens, to see that everything works. */

@@ -13,11 +13,11 @@ import { timed, type Setup, type Work } from '../work.js';
 /** An optimizer step of supervised fine-tuning as the stage takes it by default: LoRA on seven projections, dropout. */
 export async function sft(setup: Setup): Promise<Work> {
   const section = sftSection.parse({});
-  const { quantization } = setup;
+  const { quantization, recompute } = setup;
   const policy = await openPolicy(setup.model, undefined, { quantization });
   const runtime = new Runtime({ threads: setup.threads });
   const { lora, tensors } = freshAdapter(policy);
-  const training = causalGraph(policy.config, { lora, quantization, training: true, statistics: true });
+  const training = causalGraph(policy.config, { lora, quantization, recompute, training: true, statistics: true });
   const learner = await Learner.create(runtime, {
     graph: training.graph,
     loss: training.loss,

@@ -25,6 +25,9 @@ export function backward(loss: Value, values: readonly Value[]): Value[] {
 
   const segments = [...graph.recomputed];
   let again: Recomputation | undefined;
+  const asked = new Set(values);
+  /** Gradients asked for that have come up since the last segment. */
+  const results: Value[] = [];
 
   for (let index = loss.node.index; index >= 0; index--) {
     const node = graph.nodes[index]!;
@@ -35,7 +38,9 @@ export function backward(loss: Value, values: readonly Value[]): Value[] {
     const grad = gradientOfNode(node, gradients, wanted);
     if (grad === undefined) continue;
     const segment = segments.at(-1);
-    if (segment !== undefined && index < segment.end) again ??= new Recomputation(graph, segment, grad);
+    if (segment !== undefined && index < segment.end) {
+      again ??= new Recomputation(graph, segment, [grad, ...results.splice(0)]);
+    }
     const seen = (value: Value): Value => again?.of(value) ?? value;
     const { vjp } = recordOf(node.op);
     if (typeof vjp !== 'function') {
@@ -56,7 +61,9 @@ export function backward(loss: Value, values: readonly Value[]): Value[] {
       if (thunk === null || !wanted.has(input)) continue;
       const share = thunk();
       const before = gradients.get(input);
-      gradients.set(input, before === undefined ? share : add(before, share));
+      const gradient = before === undefined ? share : add(before, share);
+      gradients.set(input, gradient);
+      if (asked.has(input)) results.push(gradient);
     }
   }
   return values.map((value) => gradients.get(value) ?? zerosOf(graph, value.dtype, value.shape));

@@ -10,15 +10,19 @@ const KEPT = new Set(['input', 'parameter', 'constant']);
  * checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174). Only what is asked for runs.
  *
  * The runtime merges nodes that are alike, which would bring the first results back and keep them alive. So what enters
- * is made to depend on that gradient: nothing of it, an empty slice, is appended.
+ * is made to depend on that gradient: nothing of it, an empty slice, is appended. Nor does the runtime run nodes in the
+ * order of the graph: results that lead nowhere further it likes to leave for last, with all that they need. So what
+ * enters depends likewise on the results of the segment before.
  */
 export class Recomputation {
   readonly #values = new Map<Value, Value>();
+  #nothing: Value | undefined;
 
   constructor(
     private readonly graph: Graph,
     private readonly segment: Segment,
-    private readonly gradient: Value,
+    /** What has to be there before anything is computed again, not none. */
+    private readonly after: readonly Value[],
   ) {}
 
   /** The value computed again, where it belongs to the segment; as it enters the segment elsewhere. */
@@ -45,15 +49,18 @@ export class Recomputation {
   }
 
   #enter(value: Value): Value {
-    const entered = value.node.op === 'parameter' || value.node.op === 'constant' ? value : this.#after(value);
+    const entered = value.node.op === 'parameter' || value.node.op === 'constant' ? value : this.#delayed(value);
     this.#values.set(value, entered);
     return entered;
   }
 
-  /** The same tensor, but not before the gradient is there. */
-  #after(value: Value): Value {
+  /** The same tensor, but not before what has to be there. */
+  #delayed(value: Value): Value {
     const flat = (x: Value): Value => reshape(x, [sizeOf(x.shape)]);
-    const nothing = cast(slice(flat(this.gradient), 0, 0, 0), value.dtype);
-    return reshape(concat([flat(value), nothing], 0), value.shape);
+    this.#nothing ??= concat(
+      this.after.map((each) => slice(flat(each), 0, 0, 0)),
+      0,
+    );
+    return reshape(concat([flat(value), cast(this.#nothing, value.dtype)], 0), value.shape);
   }
 }
