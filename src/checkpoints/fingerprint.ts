@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { explainFileError, readExactly, withFile } from './files.js';
 import { readHeader } from './safetensors.js';
+import { TOKENIZER_FILES } from './tokenizer-file-names.js';
 
 /** Weight files up to this size, in bytes, and all other files are hashed whole. */
 const wholeUpTo = 1 << 20;
@@ -20,19 +21,29 @@ const describesModel = (file: string): boolean =>
   /^pytorch_model.*\.bin(\.index\.json)?$/.test(file);
 
 /**
- * A SHA-256 (hex) that tells models or adapters apart at little cost: over their configs, and the size, header and an
- * even sample of the content of every weight file. It does not depend on where the folder lies, and is no protection
- * against somebody who changes weights between the samples on purpose.
+ * A SHA-256 (hex) that tells models or adapters apart at little cost: over their configs, their tokenizer with its chat
+ * template, and the size, header and an even sample of the content of every weight file. It does not depend on where the
+ * folder lies, and is no protection against somebody who changes weights between the samples on purpose.
  *
  * @throws UserError when the folder is missing or holds no model and no adapter
  */
-export async function fingerprint(dir: string): Promise<string> {
-  const files = await readdir(dir).catch((error: unknown) => {
-    throw explainFileError(error, dir, 'read');
-  });
-  const hash = createHash('sha256');
-  const described = files.filter(describesModel).sort();
-  if (described.length === 0) {
+export const fingerprint = (dir: string): Promise<string> =>
+  fingerprintOf(dir, (file) => describesModel(file) || TOKENIZER_FILES.has(file));
+
+/** The same of configs and weights alone: what is computed from token ids depends on nothing else. */
+export const weightsFingerprint = (dir: string): Promise<string> => fingerprintOf(dir, describesModel);
+
+/** The same of a folder's tokenizer alone. */
+export async function tokenizerFingerprint(dir: string): Promise<string> {
+  return hashOf(
+    dir,
+    (await filesIn(dir)).filter((file) => TOKENIZER_FILES.has(file)),
+  );
+}
+
+async function fingerprintOf(dir: string, counts: (file: string) => boolean): Promise<string> {
+  const files = await filesIn(dir);
+  if (!files.some(describesModel)) {
     throw new UserError({
       code: 'model.no-config',
       message: 'The folder holds neither a model nor an adapter.',
@@ -40,7 +51,17 @@ export async function fingerprint(dir: string): Promise<string> {
       fix: 'Give the folder that holds config.json and model.safetensors, or adapter_config.json.',
     });
   }
-  for (const file of described) await addFile(hash, dir, file);
+  return hashOf(dir, files.filter(counts));
+}
+
+const filesIn = (dir: string): Promise<string[]> =>
+  readdir(dir).catch((error: unknown) => {
+    throw explainFileError(error, dir, 'read');
+  });
+
+async function hashOf(dir: string, files: readonly string[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const file of [...files].sort()) await addFile(hash, dir, file);
   return hash.digest('hex');
 }
 

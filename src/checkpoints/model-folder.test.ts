@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { parseModelConfig } from '../models/config/model-config.js';
-import { fingerprint } from './fingerprint.js';
+import { fingerprint, tokenizerFingerprint, weightsFingerprint } from './fingerprint.js';
 import { loadTensors, openModelFolder } from './model-folder.js';
 import { sourceOfArray, sourceOfFloats, writeSafetensors } from './safetensors-writer.js';
 import { writeModelFolder } from './write-model-folder.js';
@@ -194,6 +194,19 @@ describe('the fingerprint', () => {
     others.add(await fingerprint(dir));
     expect(others.size).toBe(5);
   });
+
+  it.each(['tokenizer.json', 'tokenizer_config.json', 'vocab.txt', 'chat_template.jinja'])(
+    'differs with %s, and that of the weights does not',
+    async (file) => {
+      await json('config.json', { model_type: 'qwen3' });
+      await write(0, 0, 4);
+      const all = () => Promise.all([fingerprint, tokenizerFingerprint, weightsFingerprint].map((of) => of(dir)));
+      await writeFile(join(dir, file), 'one');
+      const before = await all();
+      await writeFile(join(dir, file), 'two');
+      expect((await all()).map((each, i) => each === before[i])).toEqual([false, false, true]);
+    },
+  );
 
   it('needs a model or an adapter', async () => {
     expect(await refusal(fingerprint(dir))).toMatchObject({ code: 'model.no-config' });

@@ -6,6 +6,7 @@ import { toHuggingFaceConfig, type ModelConfig } from '../models/config/model-co
 import { copyThrough, explainFileError, jsonChunks, writeDirectly, type WriteFile } from './files.js';
 import { sourceOfFloats, writeSafetensors, type TensorSource } from './safetensors-writer.js';
 import type { FloatDtype } from './stored-dtype.js';
+import { TOKENIZER_FILES } from './tokenizer-file-names.js';
 
 /** Names of weight dtypes in a `config.json`, as a safetensors file has them. */
 export const storedDtypeOf: Readonly<Record<WeightDtype, FloatDtype>> = {
@@ -13,17 +14,6 @@ export const storedDtypeOf: Readonly<Record<WeightDtype, FloatDtype>> = {
   float16: 'F16',
   bfloat16: 'BF16',
 };
-
-const tokenizerFiles: ReadonlySet<string> = new Set([
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-  'vocab.txt',
-  'vocab.json',
-  'merges.txt',
-]);
 
 /** A model whose weights are in memory. */
 export interface ModelToWrite {
@@ -77,7 +67,7 @@ export async function copyTokenizer(from: string, to: string, write: WriteFile =
   } catch (error) {
     throw explainFileError(error, from, 'read');
   }
-  for (const file of files.filter((name) => tokenizerFiles.has(name)).sort()) {
+  for (const file of files.filter((name) => TOKENIZER_FILES.has(name)).sort()) {
     await copyThrough(join(from, file), join(to, file), write);
   }
 }

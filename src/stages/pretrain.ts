@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { fingerprint } from '../checkpoints/fingerprint.js';
+import { fingerprint, tokenizerFingerprint } from '../checkpoints/fingerprint.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { PretrainConfig } from '../config/stages.js';
@@ -60,6 +60,7 @@ export async function pretrain(asked: PretrainConfig, context: StageContext): Pr
   const fingerprints = {
     ...rows.fingerprints,
     ...(config.model === undefined ? {} : { model: await fingerprint(config.model) }),
+    ...(section.tokenizer === undefined ? {} : { tokenizer: await tokenizerFingerprint(section.tokenizer) }),
   };
   const given = await openGiven(config);
   context.signal?.throwIfAborted();

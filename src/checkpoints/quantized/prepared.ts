@@ -2,7 +2,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheFolder } from '../converted.js';
 import { explainFileError } from '../files.js';
-import { fingerprint } from '../fingerprint.js';
+import { weightsFingerprint } from '../fingerprint.js';
 import type { ModelFolder } from '../model-folder.js';
 import { readHeader, type TensorInfo } from '../safetensors.js';
 import { writeInt4 } from './int4.js';
@@ -15,7 +15,7 @@ const writers = { int8: writeInt8, int4: writeInt4 };
 
 /**
  * The weights of a model and, beside them, the 8-bit or 4-bit form of its matrices. That form is made when a model is
- * first asked for and kept in the cache folder, under the fingerprint of the model.
+ * first asked for and kept in the cache folder, under the fingerprint of its weights.
  *
  * @param names the matrices to round
  */
@@ -25,7 +25,7 @@ export async function withQuantized(
   form: 'int8' | 'int4',
 ): Promise<ReadonlyMap<string, TensorInfo>> {
   const cache = join(cacheFolder(), form);
-  const file = join(cache, `${await fingerprint(folder.dir)}-v${VERSION}.safetensors`);
+  const file = join(cache, `${await weightsFingerprint(folder.dir)}-v${VERSION}.safetensors`);
   if ((await stat(file).catch(() => undefined)) === undefined) {
     await mkdir(cache, { recursive: true }).catch((error: unknown) => {
       throw explainFileError(error, cache, 'write');
