@@ -14,6 +14,7 @@ import { openRunFolder } from '../runs/run-folder.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
+import { chunks } from '../training/chunks.js';
 import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
@@ -199,7 +200,3 @@ const newAdapter = ({ lora }: DpoConfig, base: string): AdapterConfig => ({
   taskType: 'CAUSAL_LM',
   baseModelNameOrPath: base,
 });
-
-function chunks<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
-}

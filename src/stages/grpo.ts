@@ -148,6 +148,8 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         reference,
       };
 
+      const atOnce = run.microBatch(section.microBatchSize ?? section.batchSize);
+      rewards.limitBatches(run.microBatch(section.batchSize));
       await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
       const alarms = new Alarms(section, run, jokes);
       const batches = section.completionsPerRollout / section.batchSize;
@@ -180,7 +182,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
           if (within === 0) {
             const number = step / stepsPerRollout;
             const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
-            const rollout = await rollOut(chosen, number, tools, config, context.signal);
+            const rollout = await rollOut(chosen, number, tools, config, atOnce, context.signal);
             buffer.samples = shuffled(
               rollout.samples,
               stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
@@ -202,7 +204,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
             },
             entropyCoef: appliedCoef(buffer.entropy, section),
             padTokenId: policy.padTokenId,
-            microBatchSize: run.microBatch(section.microBatchSize ?? section.batchSize),
+            microBatchSize: atOnce,
           });
           buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);
           const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
@@ -237,7 +239,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
             reward: (items) => rewards.score(items, { groupSize: EVAL_SAMPLES, learn: false }),
           };
           const few = { ...config, grpo: { ...section, numGenerations: EVAL_SAMPLES } };
-          const rollout = await rollOut(heldOut, -1, held, few, context.signal);
+          const rollout = await rollOut(heldOut, -1, held, few, atOnce, context.signal);
           const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
           for (const { template, prompt, completion, reward } of shown) {
             const shownReward = reward === null ? {} : { reward };

@@ -5,7 +5,6 @@ import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { PretrainConfig } from '../config/stages.js';
 import { completionOf, headlineOf, placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
-import type { Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
 import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import type { ModelConfig } from '../models/config/model-config.js';
@@ -22,6 +21,7 @@ import { loadTokenizer } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import { serializeTokenizer } from '../text/tokenizer-files.js';
 import { trainByteLevelBpe } from '../text/train-bpe.js';
+import { chunks } from '../training/chunks.js';
 import { dropoutSeed, dropsOut } from '../training/dropout.js';
 import { initialWeights } from '../training/initial-weights.js';
 import {
@@ -34,6 +34,7 @@ import {
   type LanguageGraph,
 } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
+import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
@@ -49,7 +50,11 @@ const EVAL_BATCHES = 25;
  *
  * Leaves `model/` in Hugging Face layout with its tokenizer: the weights with the lowest validation loss.
  */
-export async function pretrain(asked: PretrainConfig, context: StageContext): Promise<string> {
+export async function pretrain(config: PretrainConfig, context: StageContext): Promise<string> {
+  return withLessMemory(learn, config, context, config.pretrain.batchSize);
+}
+
+async function learn(asked: PretrainConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(asked, context);
   const section = config.pretrain;
   const rows = await loadRows(
@@ -100,6 +105,7 @@ export async function pretrain(asked: PretrainConfig, context: StageContext): Pr
       lengths: samples.map(({ inputIds }) => inputIds.length),
     });
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
+    const atOnce = run.microBatch(section.batchSize);
     run.emit({ type: 'start', stage: 'pretrain', totalSteps, out: run.path });
 
     await trainLoop({
@@ -114,21 +120,25 @@ export async function pretrain(asked: PretrainConfig, context: StageContext): Pr
       replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
-        const batch = objective.collate(order.at(step).map((i) => samples[i]!));
-        const feeds = objective.feeds(batch, ['step', step]);
-        const { reports, gradNorm } = await learner.step([{ ...feeds, ...objective.seed(step) }], rate);
-        return { loss: Number(reports[0]!['loss']!.data[0]), grad_norm: gradNorm };
+        const batch = order.at(step).map((i) => samples[i]!);
+        const parts = objective.feeds(batch, ['step', step], atOnce);
+        const feeds = parts.map((part, i) => ({ ...part, ...objective.seed(step, i) }));
+        const { reports, gradNorm } = await learner.step(feeds, rate);
+        const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
+        return { loss, grad_norm: gradNorm };
       },
       rows: (step) => order.at(step).map((i) => texts[i]!.place),
       evaluate: async () => {
         let [loss, correct, tokens] = [0, 0, 0];
         for (let i = 0; i < heldOut.length && i < EVAL_BATCHES * section.batchSize; i += section.batchSize) {
           context.signal?.throwIfAborted();
-          const batch = objective.collate(heldOut.slice(i, i + section.batchSize));
-          const result = await evaluation.run({ ...objective.feeds(batch, ['evaluation', i]), ...learner.weights });
-          loss += sum(result['token_loss']!);
-          correct += sum(result['token_correct']!);
-          tokens += result['token_loss']!.data.length;
+          const batch = heldOut.slice(i, i + section.batchSize);
+          for (const feeds of objective.feeds(batch, ['evaluation', i], atOnce)) {
+            const result = await evaluation.run({ ...feeds, ...learner.weights });
+            loss += sum(result['token_loss']!);
+            correct += sum(result['token_correct']!);
+            tokens += result['token_loss']!.data.length;
+          }
         }
         return tokens === 0 ? {} : { eval_loss: loss / tokens, eval_mean_token_accuracy: correct / tokens };
       },
@@ -301,11 +311,10 @@ interface EncodedText {
 interface Objective {
   graph(training: boolean): LanguageGraph;
   encode(text: string): EncodedText;
-  collate(samples: readonly EncodedText[]): SampleBatch;
-  /** Feeds of a batch; `path` names the random choices in it. */
-  feeds(batch: SampleBatch, path: readonly (string | number)[]): Feeds;
-  /** The dropout seed of a step, where the objective has dropout. */
-  seed(step: number): Feeds;
+  /** Feeds of a batch in pieces of `atOnce`; `path` names the random choices in it. */
+  feeds(samples: readonly EncodedText[], path: readonly (string | number)[], atOnce: number): Feeds[];
+  /** The dropout seed of a piece of a step, where the objective has dropout. */
+  seed(step: number, piece: number): Feeds;
 }
 
 function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, config: PretrainConfig): Objective {
@@ -322,9 +331,12 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     return {
       graph: (training) => causalGraph(model, { ...learning(training), statistics: !training }),
       encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
-      collate: collateAll,
-      feeds: (batch) => causalLossFeeds(batch, supervisedPositions(batch).length),
-      seed: (step) => (dropsOut(model) ? dropoutSeed(config.seed, step) : {}),
+      feeds: (samples, _, atOnce) => {
+        const pieces = chunks(samples, atOnce).map(collateAll);
+        const tokens = pieces.reduce((total, piece) => total + supervisedPositions(piece).length, 0);
+        return pieces.map((piece) => causalLossFeeds(piece, tokens));
+      },
+      seed: (step, piece) => (dropsOut(model) ? dropoutSeed(config.seed, step, piece) : {}),
     };
   }
   const special = new Set(Object.values(tokenizer.special));
@@ -337,8 +349,8 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
   return {
     graph: (training) => maskedGraph(model, { ...learning(training), statistics: !training }),
     encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
-    collate: collateAll,
-    feeds: (batch, path) => maskedLossFeeds(model, batch, rule, stream(config.seed, 'mask', ...path)),
-    seed: (step): Record<string, Tensor> => (dropsOut(model) ? dropoutSeed(config.seed, step) : {}),
+    feeds: (samples, path, atOnce) =>
+      maskedLossFeeds(model, collateAll(samples), rule, stream(config.seed, 'mask', ...path), atOnce),
+    seed: (step, piece) => (dropsOut(model) ? dropoutSeed(config.seed, step, piece) : {}),
   };
 }

@@ -31,6 +31,7 @@ import { classifierConfig, startingWeights } from '../training/classifier-start.
 import { dropoutSeed, dropsOut } from '../training/dropout.js';
 import { labelledTexts, type LabelledText } from '../training/labelled-texts.js';
 import { Learner } from '../training/learner.js';
+import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
@@ -53,7 +54,11 @@ import { rewardHead } from './rm/pairs.js';
  *
  * Leaves `model/` in Hugging Face layout and the figures in `evaluation.json`.
  */
-export async function rm(given: RmConfig, context: StageContext): Promise<string> {
+export async function rm(config: RmConfig, context: StageContext): Promise<string> {
+  return withLessMemory(learn, config, context, config.rm.batchSize);
+}
+
+async function learn(given: RmConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
   if (config.rm.objective === 'pairs') return rewardHead(config, context);
   const section = config.rm;
@@ -92,14 +97,15 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
       adamw: section,
     });
     const classifier = await Classifier.create(runtime, modelConfig);
+    const atOnce = run.microBatch(section.batchSize);
     const judgeTexts = async (judged: readonly LabelledText[]): Promise<Float64Array> => {
       const sequences = judged.map(({ inputIds }) => inputIds);
-      const options = { batchSize: section.batchSize, padTokenId, weights: learner.weights, signal: context.signal };
+      const options = { batchSize: atOnce, padTokenId, weights: learner.weights, signal: context.signal };
       return probabilitiesOf(await classifier.logits(sequences, options));
     };
 
     const passes = passesOf(modelConfig, section.rdropAlpha);
-    const cutting = { padId: padTokenId, passes, tokensAtOnce: tokensAtOnceOf({ ...section, maxLength }, passes) };
+    const room = tokensAtOnceOf({ ...section, maxLength }, passes) * (atOnce / section.batchSize);
     const hiding = hidingRule(tokenizer, section.tokenDropout);
     // Not by length, which goes with the label: batches of one label would teach little else.
     const order = new EpochOrder(texts.length, section.batchSize, config.seed);
@@ -126,7 +132,12 @@ export async function rm(given: RmConfig, context: StageContext): Promise<string
           hiding,
           stream(config.seed, 'token dropout', step),
         );
-        const parts = classificationParts(modelConfig, { sequences: hidden, labels }, cutting);
+        const longest = Math.max(...hidden.map(({ length }) => length));
+        const parts = classificationParts(
+          modelConfig,
+          { sequences: hidden, labels },
+          { padId: padTokenId, passes, tokensAtOnce: Math.min(room, atOnce * passes * longest) },
+        );
         const feeds = parts.map((part, i) => ({
           ...part.feeds,
           ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step, i) : {}),

@@ -22,6 +22,7 @@ import { encodePair } from '../text/encode-pair.js';
 import { collatePacks, packBestFit } from '../text/pack.js';
 import { samplesOf, type TextSample } from '../text/samples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import { chunks } from '../training/chunks.js';
 import { dropoutSeed } from '../training/dropout.js';
 import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
@@ -325,8 +326,4 @@ async function writeSamples(
     const completion = tokenizer.decode(ids, { skipSpecialTokens: true });
     run.emit({ type: 'sample', step, label: prompts[i]!.template, prompt: prompts[i]!.prompt, completion });
   }
-}
-
-function chunks<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }

@@ -111,14 +111,16 @@ export interface MaskingRule {
 
 /**
  * Feeds of `maskedGraph`: of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay (Devlin et al., 2019).
- * At least one token is chosen.
+ * At least one token is chosen. The batch comes in pieces of `atOnce` rows, whose losses sum to its own; what is chosen
+ * does not depend on where it is cut, and a piece in which nothing is guessed is left out.
  */
 export function maskedLossFeeds(
   config: EncoderConfig,
   batch: TokenBatch,
   rule: MaskingRule,
   random: RandomStream,
-): Record<string, Tensor> {
+  atOnce = batch.batch,
+): Record<string, Tensor>[] {
   const inputIds = Int32Array.from(batch.inputIds);
   const candidates: number[] = [];
   for (const [at, id] of inputIds.entries())
@@ -132,7 +134,21 @@ export function maskedLossFeeds(
     if (fate < 0.8) inputIds[at] = rule.maskId;
     else if (fate < 0.9) inputIds[at] = random.integer(rule.vocabSize);
   }
-  return { ...encoderFeeds(config, { ...batch, inputIds }), ...lossFeeds(chosen, targets, chosen.length) };
+  const pieces: Record<string, Tensor>[] = [];
+  for (let first = 0; first < batch.batch; first += atOnce) {
+    const [start, end] = [first * batch.length, Math.min(first + atOnce, batch.batch) * batch.length];
+    const own = [...chosen.keys()].filter((i) => chosen[i]! >= start && chosen[i]! < end);
+    if (own.length === 0) continue;
+    const rows = {
+      batch: (end - start) / batch.length,
+      length: batch.length,
+      inputIds: inputIds.slice(start, end),
+      attentionMask: batch.attentionMask.slice(start, end),
+    };
+    const [places, guessed] = [own.map((i) => chosen[i]! - start), own.map((i) => targets[i]!)];
+    pieces.push({ ...encoderFeeds(config, rows), ...lossFeeds(places, guessed, chosen.length) });
+  }
+  return pieces;
 }
 
 function lossFeeds(rows: readonly number[], targets: readonly number[], divisor: number): Record<string, Tensor> {

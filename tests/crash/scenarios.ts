@@ -6,7 +6,7 @@ import { writeTinyClassifier, writeTinyEncoder } from '../support/tiny-encoder.j
 import { writeTinyAdapter, writeTinyModel } from '../support/tiny-model.js';
 
 /** Stages that are crashed: every one that saves checkpoints, and all of them in a row. */
-export const SCENARIOS = ['pretrain', 'sft', 'rm', 'grpo', 'run'] as const;
+export const SCENARIOS = ['pretrain', 'sft', 'rm', 'grpo', 'dpo', 'run'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 /** Makes the models and rows that all scenarios read. */
@@ -23,6 +23,12 @@ export async function writeInputs(dir: string): Promise<void> {
   );
   const header = 'headline,word1,word2,joke,label';
   await writeFile(join(dir, 'data', 'rm_train.csv'), [header, ...rows].join('\n'));
+  const pairs = Array.from({ length: 12 }, (_, i) => ({
+    prompt: `标题${i}`,
+    chosen: `笑了${i}`,
+    rejected: `包子${i}`,
+  }));
+  await writeFile(join(dir, 'pairs.jsonl'), pairs.map((pair) => JSON.stringify(pair)).join('\n'));
   await writeFile(join(dir, 'data', 'sft_train.csv'), [header, ...rows.filter((row) => row.endsWith('1'))].join('\n'));
 }
 
@@ -84,12 +90,18 @@ function flagsOf(scenario: Scenario, inputs: string): Record<string, unknown> {
       return { ...common, ...rm, model: join(inputs, 'encoder') };
     case 'grpo':
       return { ...common, ...policy, ...lora, ...grpo, adapter: join(inputs, 'adapter'), rm: join(inputs, 'judge') };
+    case 'dpo':
+      return {
+        ...{ ...policy, ...steps('dpo', 5), 'dpo.maxLength': 32, 'lora.r': 2, threads: 1 },
+        ...{ adapter: join(inputs, 'adapter'), 'data.file': join(inputs, 'pairs.jsonl') },
+        'data.validationFraction': 0.25,
+      };
     case 'run':
       return {
         ...common,
         ...{ ...lora, ...sft, ...rm, ...grpo },
         ...{ 'sft.maxSteps': 2, 'rm.maxSteps': 2, 'grpo.maxSteps': 2 },
-        ...{ 'generate.maxNewTokens': 3, 'evaluate.prompts': 2, 'evaluate.seeds': 1, 'evaluate.bootstrapSamples': 20 },
+        ...{ 'generate.maxNewTokens': 3, 'evaluate.prompts': 2, 'evaluate.seeds': 1, 'evaluate.bootstrapSamples': 100 },
         'models.policy': join(inputs, 'policy'),
         'models.reward': join(inputs, 'encoder'),
       };
@@ -122,6 +134,11 @@ export async function runScenario(
     case 'grpo': {
       const { grpo } = await import('../../src/stages/grpo.js');
       await grpo(await loadConfig({ stage: 'grpo', flags }), context);
+      return;
+    }
+    case 'dpo': {
+      const { dpo } = await import('../../src/stages/dpo.js');
+      await dpo(await loadConfig({ stage: 'dpo', flags }), context);
       return;
     }
     case 'run': {

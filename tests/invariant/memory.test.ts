@@ -1,32 +1,42 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm as remove, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { openAdapter } from '../../src/checkpoints/adapter.js';
-import { loadTensors } from '../../src/checkpoints/model-folder.js';
+import { loadTensors, openModelFolder } from '../../src/checkpoints/model-folder.js';
 import { loadConfig } from '../../src/config/load.js';
 import type { StageContext, StageEvent } from '../../src/runs/events.js';
 import { readManifest } from '../../src/runs/manifest.js';
 import { readMetrics } from '../../src/runs/metrics.js';
 import { dpo } from '../../src/stages/dpo.js';
+import { grpo } from '../../src/stages/grpo.js';
+import { pretrain } from '../../src/stages/pretrain.js';
+import { rm } from '../../src/stages/rm.js';
 import { sft } from '../../src/stages/sft.js';
 import { excess } from '../support/golden.js';
+import { writeTinyClassifier, writeTinyEncoder } from '../support/tiny-encoder.js';
 import { writeTinyModel } from '../support/tiny-model.js';
 
 const root = await mkdtemp(join(tmpdir(), 'duanzi-memory-'));
 const at = (name: string): string => join(root, name);
-afterAll(() => rm(root, { recursive: true }));
+afterAll(() => remove(root, { recursive: true }));
 // The worker's thread copies the environment when it starts, so a runtime opened later sees the change.
 afterEach(() => {
   delete process.env['DUANZI_FAULT_FEED_BYTES'];
 });
 
 beforeAll(async () => {
+  await mkdir(at('model'));
   await writeTinyModel(at('model'));
   const jokes = Array.from({ length: 16 }, (_, i) => `猫排队${i},雨伞${i},键盘,雨伞遇见键盘${'哈'.repeat(i % 5)}`);
   await writeFile(at('rows.csv'), ['headline,word1,word2,joke', ...jokes].join('\n'));
+  for (const name of ['encoder', 'judge', 'data']) await mkdir(at(name));
+  await writeTinyEncoder(at('encoder'));
+  await writeTinyClassifier(at('judge'));
+  const labelled = jokes.map((joke, i) => `${joke},${i % 3 === 0 ? 0 : 1}`);
+  await writeFile(at('data/rm_train.csv'), ['headline,word1,word2,joke,label', ...labelled].join('\n'));
   const pairs = Array.from({ length: 16 }, (_, i) => ({
     prompt: `标题${i}`,
     chosen: `笑了${i}`,
@@ -35,65 +45,94 @@ beforeAll(async () => {
   await writeFile(at('pairs.jsonl'), pairs.map((pair) => JSON.stringify(pair)).join('\n'));
 });
 
-const runSft = async (out: string, context: StageContext): Promise<string> => {
-  const flags = {
-    model: at('model'),
-    'data.file': at('rows.csv'),
-    'data.validationFraction': 0.2,
-    'data.templates.headline': '标题：{headline}\n',
-    'data.templates.words': '词语：{word1}、{word2}\n',
-    'lora.r': 4,
-    'lora.dropout': 0,
-    'sft.batchSize': 8,
-    'sft.maxSteps': 4,
-    'sft.samples': 0,
-    'sft.loggingSteps': 1,
-    'sft.saveSteps': 1,
-    'sft.learningRate': 0.01,
-    threads: 1,
-    out,
-  };
-  return sft(await loadConfig({ stage: 'sft', flags }), context);
-};
-const runDpo = async (out: string, context: StageContext): Promise<string> => {
-  const flags = {
-    model: at('model'),
-    'data.file': at('pairs.jsonl'),
-    'data.validationFraction': 0.2,
-    'lora.r': 4,
-    'dpo.batchSize': 8,
-    'dpo.maxSteps': 3,
-    'dpo.loggingSteps': 1,
-    'dpo.learningRate': 0.01,
-    'dpo.warmupRatio': 0,
-    threads: 1,
-    out,
-  };
-  return dpo(await loadConfig({ stage: 'dpo', flags }), context);
+/** What every trainer is told; batches of eight are what does not fit. */
+const common = (section: string, steps: number): Record<string, unknown> => ({
+  'data.validationFraction': 0.2,
+  'data.templates.headline': '标题：{headline}\n',
+  'data.templates.words': '词语：{word1}、{word2}\n',
+  [`${section}.batchSize`]: 8,
+  [`${section}.maxSteps`]: steps,
+  [`${section}.loggingSteps`]: 1,
+  [`${section}.saveSteps`]: 1,
+  [`${section}.learningRate`]: 0.01,
+  threads: 1,
+});
+
+/** Trains what `name` says in `out`. */
+const TRAINERS = {
+  sft: async (out: string, context: StageContext) => {
+    const own = { model: at('model'), 'data.file': at('rows.csv'), 'lora.r': 4, 'lora.dropout': 0, 'sft.samples': 0 };
+    return sft(await loadConfig({ stage: 'sft', flags: { ...common('sft', 3), ...own, out } }), context);
+  },
+  dpo: async (out: string, context: StageContext) => {
+    const own = { model: at('model'), 'data.file': at('pairs.jsonl'), 'lora.r': 4, 'dpo.warmupRatio': 0 };
+    return dpo(await loadConfig({ stage: 'dpo', flags: { ...common('dpo', 2), ...own, out } }), context);
+  },
+  'pretrain, causal': async (out: string, context: StageContext) => {
+    const own = { model: at('model'), 'data.file': at('rows.csv'), 'pretrain.objective': 'causal' };
+    const flags = { ...common('pretrain', 2), ...own, out };
+    return pretrain(await loadConfig({ stage: 'pretrain', flags }), context);
+  },
+  'pretrain, masked': async (out: string, context: StageContext) => {
+    const size = { vocabSize: 200, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, buckets: 8, dropout: 0 };
+    const own = Object.fromEntries(Object.entries(size).map(([key, value]) => [`pretrain.${key}`, value]));
+    const flags = {
+      ...common('pretrain', 2),
+      ...own,
+      'data.file': at('rows.csv'),
+      'pretrain.objective': 'masked',
+      out,
+    };
+    return pretrain(await loadConfig({ stage: 'pretrain', flags }), context);
+  },
+  rm: async (out: string, context: StageContext) => {
+    const own = { model: at('encoder'), 'data.dir': at('data'), 'rm.dropout': 0, 'rm.baselines': false };
+    return rm(await loadConfig({ stage: 'rm', flags: { ...common('rm', 2), ...own, out } }), context);
+  },
+  'rm, pairs': async (out: string, context: StageContext) => {
+    // Without centering nothing but rounding moves the bias, which Adam then makes steps of.
+    const own = { 'data.file': at('pairs.jsonl'), 'rm.dropout': 0, 'rm.objective': 'pairs', 'rm.centering': 0.1 };
+    const flags = { ...common('rm', 2), ...own, model: at('encoder'), out };
+    return rm(await loadConfig({ stage: 'rm', flags }), context);
+  },
+  grpo: async (out: string, context: StageContext) => {
+    const own = { model: at('model'), rm: at('judge'), 'data.file': at('rows.csv'), 'lora.r': 4 };
+    const rollouts = { numGenerations: 2, completionsPerRollout: 8, maxCompletionLength: 4, evalPrompts: 2 };
+    const settings = Object.fromEntries(Object.entries(rollouts).map(([key, value]) => [`grpo.${key}`, value]));
+    const flags = { ...common('grpo', 2), ...own, ...settings, 'grpo.warmupSteps': 0, out };
+    return grpo(await loadConfig({ stage: 'grpo', flags }), context);
+  },
 };
 
 it.each([
   // Bytes that a batch of eight exceeds and a smaller one does not; the reference of DPO feeds an adapter of zeros too.
-  { name: 'sft', run: runSft, limit: 2000 },
-  { name: 'dpo', run: runDpo, limit: 8800 },
-])('$name goes on with smaller batches where memory runs out, to the same result', async ({ name, run, limit }) => {
-  await run(at(`${name}-whole`), { onEvent: () => undefined });
+  { name: 'sft', limit: 2000, left: 'adapter' },
+  { name: 'dpo', limit: 8800, left: 'adapter' },
+  { name: 'pretrain, causal', limit: 2000, left: 'model' },
+  { name: 'pretrain, masked', limit: 2000, left: 'model' },
+  { name: 'rm', limit: 3000, left: 'model' },
+  { name: 'rm, pairs', limit: 700, left: 'model' },
+  { name: 'grpo', limit: 8800, left: 'adapter' },
+] as const)('$name goes on with smaller batches where memory runs out, to the same result', async (each) => {
+  const { name, limit, left } = each;
+  await TRAINERS[name](at(`${name}-whole`), { onEvent: () => undefined });
   process.env['DUANZI_FAULT_FEED_BYTES'] = String(limit);
   const events: StageEvent[] = [];
-  await run(at(`${name}-short`), { onEvent: (event) => events.push(event) });
+  await TRAINERS[name](at(`${name}-short`), { onEvent: (event) => events.push(event) });
 
   const { microBatch, interventions } = (await readManifest(at(`${name}-short`)))!;
   expect(microBatch).toBeLessThan(8);
-  expect(interventions.map(({ code }) => code)).toEqual(interventions.map(() => 'memory.smaller-batches'));
+  const own = interventions.filter(({ code }) => code === 'memory.smaller-batches');
   const told = events.filter((event) => event.type === 'warning' && event.code === 'memory.smaller-batches');
   expect(told).toHaveLength(Math.log2(8 / microBatch!));
-  expect(interventions).toHaveLength(told.length);
+  expect(own).toHaveLength(told.length);
 
   const losses = (out: string): number[] =>
     readMetrics(join(at(out), 'metrics.jsonl')).flatMap(({ values }) => values['loss'] ?? []);
   expect(excess(losses(`${name}-short`), losses(`${name}-whole`), { atol: 1e-5 })).toBeLessThanOrEqual(0);
   const weights = async (out: string) => {
-    const { weights: stored } = await openAdapter(join(at(out), 'adapter'));
+    const folder = join(at(out), left);
+    const { weights: stored } = left === 'adapter' ? await openAdapter(folder) : await openModelFolder(folder);
     return loadTensors(stored, stored.keys());
   };
   const [short, whole] = [await weights(`${name}-short`), await weights(`${name}-whole`)];
@@ -104,7 +143,7 @@ it.each([
 
 it('gives up where not even one sample at a time fits, as a fault of the machine', async () => {
   process.env['DUANZI_FAULT_FEED_BYTES'] = '10';
-  const refused = runSft(at('hopeless'), { onEvent: () => undefined });
+  const refused = TRAINERS.sft(at('hopeless'), { onEvent: () => undefined });
   await expect(refused).rejects.toMatchObject({ code: 'machine.memory', exitCode: 3 });
 });
 

@@ -8,7 +8,7 @@ import { characters } from '../../text/characters.js';
 import type { Metrics } from '../../training/loop.js';
 import type { RewardSource, Scoring } from './reward-source.js';
 
-type Settings = RewardsConfig['model'] & { readonly batchSize: number };
+type Settings = RewardsConfig['model'] & { batchSize: number };
 
 /** Fewer human texts than this say nothing of the best per cent of them. */
 const MIN_HUMAN_TEXTS = 50;
@@ -32,6 +32,11 @@ export class ModelReward implements RewardSource {
     const model = await RewardModel.open(runtime, dir);
     requireTokenizer(model);
     return new ModelReward(model, settings, length);
+  }
+
+  /** From now on at most this many texts are rated at once. */
+  limitBatches(most: number): void {
+    this.settings.batchSize = Math.min(this.settings.batchSize, most);
   }
 
   get weight(): number {

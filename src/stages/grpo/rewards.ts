@@ -72,6 +72,11 @@ export class Rewards {
     return new Rewards(sources, length, model, file, onEvent);
   }
 
+  /** From now on the reward model rates at most this many texts at once. */
+  limitBatches(most: number): void {
+    this.model?.limitBatches(most);
+  }
+
   /** Learns from jokes that people wrote how the reward model rates such texts. */
   async calibrate(pairs: readonly TextPair[]): Promise<void> {
     await this.model?.calibrate(pairs);

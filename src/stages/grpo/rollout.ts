@@ -72,15 +72,19 @@ export interface Rollout {
  * the group, and log-probabilities by the policy as it is now (the sampler's own, where they are the same) and by the
  * reference. Every completion has a random stream of its own, named by (seed, rollout, prompt, sample). Once the signal
  * is aborted it gives up by throwing the reason.
+ *
+ * @param atOnce completions that are measured at once; as many times fewer than configured are written at once
  */
 export async function rollOut(
   prompts: readonly RolloutPrompt[],
   number: number,
   tools: RolloutTools,
   config: GrpoConfig,
+  atOnce: number,
   signal?: AbortSignal,
 ): Promise<Rollout> {
   const { grpo, seed } = config;
+  const share = atOnce / (grpo.microBatchSize ?? grpo.batchSize);
   const tokenizer = requireTokenizer(tools.policy);
   const group = prompts.flatMap((prompt) => {
     const ids = tokenizer.encode(prompt.prompt);
@@ -93,7 +97,7 @@ export async function rollOut(
       padTokenId: tools.policy.padTokenId,
       maxNewTokens: grpo.maxCompletionLength,
       sampling: { ...unfiltered, temperature: grpo.temperature, topP: grpo.topP, topK: grpo.topK },
-      batchSize: grpo.completionsPerRollout,
+      batchSize: Math.ceil(grpo.completionsPerRollout * share),
       random: (i) => stream(seed, 'rollout', number, group[i]!.index, group[i]!.sample),
       adapter: tools.adapter,
       signal,
@@ -120,7 +124,7 @@ export async function rollOut(
   const scoring = {
     temperature: grpo.temperature,
     padTokenId: tools.policy.padTokenId,
-    batchSize: grpo.microBatchSize ?? grpo.batchSize,
+    batchSize: atOnce,
     signal,
   };
   const old = await oldLogProbs(

@@ -15,6 +15,7 @@ import { recordMaxLength } from '../../text/max-length.js';
 import { assertTokenizerFits } from '../../text/tokenizer.js';
 import { bradleyTerryFeeds, bradleyTerryGraph, rewardMetrics } from '../../training/bradley-terry.js';
 import { classifierConfig, startingWeights } from '../../training/classifier-start.js';
+import { chunks } from '../../training/chunks.js';
 import { dropoutSeed, dropsOut } from '../../training/dropout.js';
 import { Learner } from '../../training/learner.js';
 import { trainLoop } from '../../training/loop.js';
@@ -68,6 +69,7 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
     });
     const classifier = await Classifier.create(runtime, modelConfig);
 
+    const atOnce = run.microBatch(section.batchSize);
     const order = new EpochOrder(train.length, section.batchSize, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     run.emit({ type: 'start', stage: 'rm', totalSteps, out: run.path });
@@ -85,21 +87,28 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => train[i]!);
-        const sequences = [...batch.map(({ chosen }) => chosen), ...batch.map(({ rejected }) => rejected)];
-        const feeds = {
-          ...bradleyTerryFeeds(modelConfig, collateTexts(sequences, { padId: padTokenId }), batch.length),
-          ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step) : {}),
+        const feeds = chunks(batch, atOnce).map((some, i) => {
+          const sequences = [...some.map(({ chosen }) => chosen), ...some.map(({ rejected }) => rejected)];
+          return {
+            ...bradleyTerryFeeds(modelConfig, collateTexts(sequences, { padId: padTokenId }), batch.length),
+            ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step, i) : {}),
+          };
+        });
+        const { reports, gradNorm } = await learner.step(feeds, rate);
+        const rewards = reports.map((report) => [...(report['rewards']!.data as Float32Array)]);
+        const chosen = rewards.flatMap((values) => values.slice(0, values.length / 2));
+        const rejected = rewards.flatMap((values) => values.slice(values.length / 2));
+        return {
+          loss: reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0),
+          grad_norm: gradNorm,
+          ...rewardMetrics([...chosen, ...rejected]),
         };
-        const { reports, gradNorm } = await learner.step([feeds], rate);
-        const { loss, rewards } = reports[0]!;
-        const values = rewards!.data as Float32Array;
-        return { loss: Number(loss!.data[0]), grad_norm: gradNorm, ...rewardMetrics(values) };
       },
       rows: (step) => order.at(step).map((i) => pairs.train[i]!.place),
       evaluate: async () => {
         if (heldOut.length === 0) return {};
         const sequences = [...heldOut.map(({ chosen }) => chosen), ...heldOut.map(({ rejected }) => rejected)];
-        const options = { batchSize: section.batchSize, padTokenId, weights: learner.weights };
+        const options = { batchSize: atOnce, padTokenId, weights: learner.weights };
         const rewards = (await classifier.logits(sequences, options)).map(([reward]) => reward!);
         const margins = heldOut.map((_, i) => rewards[i]! - rewards[heldOut.length + i]!);
         // −log σ(m) = max(−m, 0) + log(1 + e^−|m|)
