@@ -20,6 +20,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** Called for each piece of stderr with all of it so far. */
   readonly onStderr?: (all: string, kill: (signal: NodeJS.Signals) => void) => void;
+  /** The same of stdout. */
+  readonly onStdout?: (all: string, kill: (signal: NodeJS.Signals) => void) => void;
   /** Closes the reading end of stdout after the first piece. */
   readonly leaveStdout?: boolean;
 }
@@ -35,6 +37,7 @@ export async function spawnCli(argv: readonly string[], options: SpawnOptions = 
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     stdout += piece;
+    options.onStdout?.(stdout, (signal) => child.kill(signal));
     if (options.leaveStdout === true) child.stdout.destroy();
   });
   child.stderr.setEncoding('utf8').on('data', (piece: string) => {
