@@ -182,7 +182,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
           if (within === 0) {
             const number = step / stepsPerRollout;
             const chosen = order.at(number).map((index) => ({ ...prompts[index]!, index }));
-            const rollout = await rollOut(chosen, number, tools, config, atOnce, context.signal);
+            const rollout = await rollOut(chosen, number, tools, config, { atOnce, signal: context.signal });
             buffer.samples = shuffled(
               rollout.samples,
               stream(config.seed, 'mix', number).shuffle(rollout.samples.length),
@@ -239,7 +239,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
             reward: (items) => rewards.score(items, { groupSize: EVAL_SAMPLES, learn: false }),
           };
           const few = { ...config, grpo: { ...section, numGenerations: EVAL_SAMPLES } };
-          const rollout = await rollOut(heldOut, -1, held, few, atOnce, context.signal);
+          const rollout = await rollOut(heldOut, -1, held, few, { atOnce, signal: context.signal });
           const shown = rollout.records.filter((_, i) => i % EVAL_SAMPLES === 0).slice(0, SHOWN_SAMPLES);
           for (const { template, prompt, completion, reward } of shown) {
             const shownReward = reward === null ? {} : { reward };

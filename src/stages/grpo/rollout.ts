@@ -73,18 +73,21 @@ export interface Rollout {
  * reference. Every completion has a random stream of its own, named by (seed, rollout, prompt, sample). Once the signal
  * is aborted it gives up by throwing the reason.
  *
- * @param atOnce completions that are measured at once; as many times fewer than configured are written at once
+ * @param limits `atOnce` completions are measured at once where that is fewer than configured, and as many times fewer
+ *   written at once
  */
 export async function rollOut(
   prompts: readonly RolloutPrompt[],
   number: number,
   tools: RolloutTools,
   config: GrpoConfig,
-  atOnce: number,
-  signal?: AbortSignal,
+  limits: { readonly atOnce?: number; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<Rollout> {
   const { grpo, seed } = config;
-  const share = atOnce / (grpo.microBatchSize ?? grpo.batchSize);
+  const { signal } = limits;
+  const configured = grpo.microBatchSize ?? grpo.batchSize;
+  const { atOnce = configured } = limits;
+  const share = atOnce / configured;
   const tokenizer = requireTokenizer(tools.policy);
   const group = prompts.flatMap((prompt) => {
     const ids = tokenizer.encode(prompt.prompt);
