@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isDeepStrictEqual } from 'node:util';
+import { isDeepStrictEqual, promisify } from 'node:util';
 import { build } from 'esbuild';
 import { z } from 'zod';
 import { readManifest } from '../../src/runs/manifest.js';
@@ -37,6 +37,9 @@ const report = z.object({
   failure: z.object({ exitCode: z.number(), text: z.string(), error: z.object({ code: z.string() }) }).optional(),
 });
 type Report = z.infer<typeof report>;
+
+/** Runs that one process is given. */
+const JOBS_AT_ONCE = 12;
 
 interface Job {
   readonly scenario: Scenario;
@@ -78,19 +81,53 @@ export class CrashHarness {
     return whole.writes;
   }
 
-  /** Tries points one after the other. A process ends the run of one point and begins that of the next. */
+  /**
+   * Tries points one after the other. Starting a process takes longer than a run, so each does one run after the other
+   * until it is killed.
+   */
   async *try(points: readonly Point[]): AsyncGenerator<Verdict> {
-    const waiting = points.map((point, i) => new Attempt(point, join(this.folder, 'runs', `${point.scenario}-${i}`)));
+    const open = points.map((point, i) => new Attempt(point, join(this.folder, 'runs', `${point.scenario}-${i}`)));
     for (const { scenario } of points) await this.reference(scenario);
-    for (let current = waiting.shift(); current !== undefined; current ??= waiting.shift()) {
-      const attempts = [current];
-      if (current.isLast) attempts.push(...waiting.splice(0, 1));
-      const { reports, killed, stderr } = await this.#spawn(attempts.map((attempt) => attempt.next()));
-      current = undefined;
-      for (const [i, attempt] of attempts.entries()) {
-        if (attempt.isOver(reports[i], killed, stderr)) yield await this.#judge(attempt);
-        else current = attempt;
+    while (open.length > 0) {
+      const turns: { attempt: Attempt; job: Job }[] = [];
+      for (const attempt of open) {
+        turns.push(...attempt.untilKilled().map((job) => ({ attempt, job })));
+        if (turns.length >= JOBS_AT_ONCE || attempt.isToBeKilled) break;
       }
+      const { reports, killed, stderr } = await this.#spawn(turns.map(({ job }) => job));
+      for (const [i, { attempt, job }] of turns.entries()) {
+        if (!open.includes(attempt) || !attempt.isOver(job, reports[i], killed, stderr)) continue;
+        open.splice(open.indexOf(attempt), 1);
+        yield await this.#judge(attempt);
+      }
+    }
+  }
+
+  /**
+   * Runs a scenario on a file system of its own in memory that holds a share of what it needs, then gives that room and
+   * lets it go on. Mounting takes the rights of an administrator.
+   *
+   * @returns what went wrong, if anything did; undefined where the run ended as it should
+   */
+  async onSmallDisk(scenario: Scenario, share: number): Promise<string | undefined> {
+    await this.reference(scenario);
+    const needed = await sizeOf(join(this.folder, 'runs', `${scenario}-reference`));
+    const disk = join(this.folder, 'runs', `${scenario}-disk`);
+    const out = join(disk, 'run');
+    await mkdir(disk, { recursive: true });
+    await mountInMemory(disk, Math.ceil(share * needed));
+    try {
+      const full = (await this.#spawn([{ scenario, out, resume: false }])).reports[0]?.failure;
+      if (full?.exitCode !== 3 || !full.error.code.endsWith('.disk')) {
+        return `the full disk is not told: ${full?.text ?? 'nothing was'}`;
+      }
+      await mountInMemory(disk, 16 * needed, 'remount');
+      const { reports, stderr } = await this.#spawn([{ scenario, out, resume: true }]);
+      if (reports[0] === undefined || reports[0].failure !== undefined) return reports[0]?.failure?.text ?? stderr;
+      return await this.#difference(scenario, out);
+    } finally {
+      await promisify(execFile)('umount', [disk]);
+      await rm(disk, { recursive: true });
     }
   }
 
@@ -132,7 +169,6 @@ class Attempt {
   met = 0;
   problem: string | undefined;
   readonly #faults: Fault[];
-  #fault: Fault | undefined;
   #begun = false;
 
   constructor(
@@ -142,33 +178,53 @@ class Attempt {
     this.#faults = [...point.faults];
   }
 
-  /** Whether nothing will disturb the next process. */
-  get isLast(): boolean {
-    return this.#faults.length === 0;
+  /** Whether the last of the runs that `untilKilled` gave takes its process with it. */
+  get isToBeKilled(): boolean {
+    return this.#killedBy;
+  }
+  #killedBy = false;
+
+  /** The runs that are left, up to one that is to be killed. */
+  untilKilled(): Job[] {
+    const jobs: Job[] = [];
+    for (;;) {
+      const fault = this.#faults.shift();
+      jobs.push({ scenario: this.point.scenario, out: this.out, resume: this.#begun, fault });
+      this.#begun = true;
+      this.#killedBy = fault?.kind === 'kill' || fault?.kind === 'torn';
+      if (this.#killedBy || fault === undefined) return jobs;
+    }
   }
 
-  next(): Job {
-    this.#fault = this.#faults.shift();
-    const job = { scenario: this.point.scenario, out: this.out, resume: this.#begun, fault: this.#fault };
-    this.#begun = true;
-    return job;
-  }
-
-  /** Takes in what a process said of the job before it ended; returns whether the run has ended, well or not. */
-  isOver(said: Report | undefined, killed: boolean, stderr: string): boolean {
-    const fault = this.#fault;
+  /** Takes in what a process said of a run before it ended; returns whether the point is done with, well or not. */
+  isOver({ fault }: Job, said: Report | undefined, killed: boolean, stderr: string): boolean {
     if (said === undefined) {
       if (fault === undefined || !killed) this.problem = `its process ended without a word: ${stderr}`;
       this.met++;
       return this.problem !== undefined;
     }
     if (fault !== undefined && said.writes.length > fault.at) this.met++;
-    if (said.failure === undefined) return true;
+    if (said.failure === undefined) return fault === undefined;
     const { exitCode, text, error } = said.failure;
     const onDisk = fault?.kind === 'ENOSPC' || fault?.kind === 'EIO';
     if (!onDisk || exitCode !== 3 || !error.code.endsWith('.disk')) this.problem = `it failed: ${text}`;
     return this.problem !== undefined;
   }
+}
+
+/** A block of a file system in memory. */
+const BLOCK = 4096;
+
+/** Bytes that a folder takes there: whole blocks for each file and folder. */
+async function sizeOf(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true });
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size));
+  return sizes.reduce((total, size) => total + Math.max(1, Math.ceil(size / BLOCK)) * BLOCK, 0);
+}
+
+async function mountInMemory(folder: string, bytes: number, ...options: string[]): Promise<void> {
+  const all = [...options, `size=${bytes}`].join(',');
+  await promisify(execFile)('mount', ['-t', 'tmpfs', '-o', all, 'duanzi-crash', folder]);
 }
 
 /** Compiles the sources as they are, file by file, which takes no time; starting them then takes no compiler. */

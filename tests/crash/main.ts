@@ -14,8 +14,10 @@ import { type Scenario, SCENARIOS } from './scenarios.js';
 const { values } = parseArgs({
   options: {
     stages: { type: 'string', default: SCENARIOS.join(',') },
+    checkpoint: { type: 'string', default: '1000' },
     kills: { type: 'string', default: '45' },
     disk: { type: 'string', default: '1000' },
+    small: { type: 'string', default: '8' },
     seed: { type: 'string', default: '1' },
     fresh: { type: 'boolean', default: false },
   },
@@ -34,7 +36,7 @@ const harness = await CrashHarness.create(folder);
 const points: Point[] = [];
 for (const scenario of SCENARIOS.filter((name) => values.stages.split(',').includes(name))) {
   const writes = await harness.reference(scenario);
-  points.push(...checkpointPoints(scenario, writes));
+  points.push(...checkpointPoints(scenario, writes, Number(values.checkpoint)));
   points.push(...randomPoints(scenario, writes, Number(values.kills), Number(values.seed)));
   points.push(...diskPoints(scenario, writes, Number(values.disk)));
   process.stdout.write(`${scenario}: ${writes.length} writes\n`);
@@ -59,12 +61,30 @@ for await (const { point, met, problem } of harness.try(open)) {
   }
 }
 
+for (const scenario of SCENARIOS.filter((name) => values.stages.split(',').includes(name))) {
+  for (let i = 1; i <= Number(values.small); i++) {
+    const name = `${scenario} small@${i}/${Number(values.small) + 1}`;
+    if (passed.has(name)) continue;
+    const problem = await harness.onSmallDisk(scenario, i / (Number(values.small) + 1));
+    if (problem === undefined) {
+      passed.set(name, 1);
+      appendFileSync(results, `1 ${name}\n`);
+    } else {
+      failed++;
+      process.stdout.write(`FAILED ${name}: ${problem}\n`);
+    }
+  }
+}
+
 const figures = (scenario: Scenario): string => {
   const own = [...all].filter(([, point]) => point.scenario === scenario);
   const count = (kinds: readonly string[]): number =>
     own.reduce((sum, [name, { faults }]) => sum + (kinds.includes(faults[0]!.kind) ? (passed.get(name) ?? 0) : 0), 0);
-  return `| ${scenario} | ${count(['kill', 'torn'])} | ${count(['ENOSPC'])} | ${count(['EIO'])} |`;
+  const small = [...passed.keys()].filter((name) => name.startsWith(`${scenario} small@`)).length;
+  return `| ${scenario} | ${count(['kill', 'torn'])} | ${count(['ENOSPC'])} | ${count(['EIO'])} | ${small} |`;
 };
-process.stdout.write(`| stage | kills | full disk | failing disk |\n${SCENARIOS.map(figures).join('\n')}\n`);
+process.stdout.write(
+  `| stage | kills | full disk | failing disk | small disk |\n|---|---|---|---|---|\n${SCENARIOS.map(figures).join('\n')}\n`,
+);
 process.stdout.write(`${failed} failed\n`);
 process.exit(failed === 0 ? 0 : 1);

@@ -3,15 +3,22 @@ import type { FaultKind, Write } from './faults.js';
 import type { Point } from './harness.js';
 import type { Scenario } from './scenarios.js';
 
-/** A kill before every write of one checkpoint, from the first file beside its place to the last that is tidied. */
-export function checkpointPoints(scenario: Scenario, writes: readonly Write[]): Point[] {
+/** `count` of the items, evenly spread; all of them if there are no more. */
+const spread = <T>(items: readonly T[], count: number): T[] => {
+  const number = Math.min(count, items.length);
+  return Array.from({ length: number }, (_, i) => items[Math.floor(((i + 0.5) * items.length) / number)]!);
+};
+
+/**
+ * Kills before `count` writes of one checkpoint, from the first file beside its place to the last that is tidied; before
+ * every one if there are no more.
+ */
+export function checkpointPoints(scenario: Scenario, writes: readonly Write[], count: number): Point[] {
   const steps = writes.flatMap(({ path }) => /checkpoints\/\.?step-(\d+)/.exec(path)?.[1] ?? []);
   const last = [...new Set(steps)].at(-2);
-  return writes.flatMap(({ path }, at) =>
-    new RegExp(`checkpoints/\\.?step-${last}\\b`).test(path)
-      ? [{ scenario, faults: [{ kind: 'kill' as const, at }] }]
-      : [],
-  );
+  const own = new RegExp(`checkpoints/\\.?step-${last}\\b`);
+  const places = [...writes.keys()].filter((at) => own.test(writes[at]!.path));
+  return spread(places, count).map((at) => ({ scenario, faults: [{ kind: 'kill', at }] }));
 }
 
 /** Kills at random writes, before them or in their midst; every fourth run is killed again while it goes on. */
@@ -27,8 +34,7 @@ export function randomPoints(scenario: Scenario, writes: readonly Write[], count
 
 /** A full disk and a failing one at `count` writes, evenly spread; at every one where there are no more. */
 export function diskPoints(scenario: Scenario, writes: readonly Write[], count: number): Point[] {
-  const number = Math.min(count, writes.length);
-  return Array.from({ length: number }, (_, i) => Math.floor(((i + 0.5) * writes.length) / number)).flatMap((at) =>
+  return spread([...writes.keys()], count).flatMap((at) =>
     (['ENOSPC', 'EIO'] as const).map((kind) => ({ scenario, faults: [{ kind, at }] })),
   );
 }
