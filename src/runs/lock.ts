@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { errnoOf, writeFault } from './file-faults.js';
 import { claimTemporary, release } from './leftovers.js';
-import { fateOf, ownIdentity, processIdentity } from './process-identity.js';
+import { fateOf, memoryKills, ownIdentity, processIdentity } from './process-identity.js';
 
 /** Name of the file by which a process says that a folder is its own to write. */
 export const LOCK_FILE = '.lock';
@@ -16,11 +16,19 @@ const SIGN_OF_LIFE = 15_000;
 /** Milliseconds without a sign of life after which a process that cannot be seen from here counts as dead. */
 const SILENCE = 300_000;
 
-const holderSchema = z.object({ ...processIdentity.shape, token: z.string(), since: z.iso.datetime() });
+const holderSchema = z.object({
+  ...processIdentity.shape,
+  token: z.string(),
+  since: z.iso.datetime(),
+  /** What `memoryKills` said when the lock was taken. */
+  memoryKills: z.int().nullable().default(null),
+});
 type Holder = z.infer<typeof holderSchema>;
 
 /** A folder that only this process writes to, until `release`. */
 export interface FolderLock {
+  /** Whether the process that had it before died on this machine while the system killed for want of memory. */
+  readonly killedForMemory: boolean;
   /** Ends it; a second call does nothing. */
   release(): void;
 }
@@ -34,13 +42,16 @@ export interface FolderLock {
  */
 export function lockFolder(folder: string): FolderLock {
   const path = join(resolve(folder), LOCK_FILE);
-  const holder: Holder = { ...ownIdentity(), token: randomUUID(), since: new Date().toISOString() };
+  const since = new Date().toISOString();
+  const holder: Holder = { ...ownIdentity(), token: randomUUID(), since, memoryKills: memoryKills() };
+  let killedForMemory = false;
   try {
     mkdirSync(resolve(folder), { recursive: true });
     while (!put(path, holder)) {
       const found = read(path);
       if (found === undefined) continue;
       if (!isStale(found, holder)) throw locked(folder, path, found.holder);
+      killedForMemory = diedForMemory(found, holder);
       takeAway(path, found);
     }
   } catch (error) {
@@ -50,6 +61,7 @@ export function lockFolder(folder: string): FolderLock {
     touch(path, holder);
   }, SIGN_OF_LIFE).unref();
   return {
+    killedForMemory,
     release: () => {
       clearInterval(beat);
       if (read(path)?.holder?.token === holder.token) rmSync(path, { force: true });
@@ -132,6 +144,11 @@ function isStale({ holder, touchedAt }: Found, own: Holder): boolean {
   if (fate !== 'elsewhere') return fate === 'gone';
   const rebooted = holder?.host === own.host && touchedAt < Date.now() - uptime() * 1000;
   return rebooted || Date.now() - touchedAt > SILENCE;
+}
+
+function diedForMemory({ holder }: Found, own: Holder): boolean {
+  if (holder === undefined || holder.memoryKills === null || own.memoryKills === null) return false;
+  return fateOf(holder, own) === 'gone' && own.memoryKills > holder.memoryKills;
 }
 
 function touch(path: string, holder: Holder): void {

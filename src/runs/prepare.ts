@@ -6,6 +6,7 @@ import { errnoOf, writeFault } from './file-faults.js';
 import { isTemporaryName, recoverLeftovers } from './leftovers.js';
 import { type FolderLock, LOCK_FILE, lockFolder } from './lock.js';
 import { type Change, changesOf, describeChange, type Manifest, manifestPath, readManifest } from './manifest.js';
+import { halvedBatches } from './smaller-batches.js';
 import { readVersions } from './versions.js';
 
 /** What a stage says about the run that it is about to begin or resume. */
@@ -22,6 +23,8 @@ export interface RunRequest {
   resume: boolean;
   /** Resumes also where the configuration is another than that of the run so far. */
   force?: boolean;
+  /** Samples that go through the model at once, as configured; what is halved after a death for want of memory. */
+  batchSize?: number;
   /** Name of an input → what identifies its content; a resumed run must be given the same. */
   fingerprints: Record<string, string>;
 }
@@ -52,7 +55,7 @@ export async function prepareFolder(request: RunRequest): Promise<Preparation> {
   const lock = lockFolder(request.out);
   try {
     const state = await readState(request);
-    return { ...(await decide(request, state)), lock };
+    return { ...afterDeath(request, lock, await decide(request, state)), lock };
   } catch (error) {
     lock.release();
     throw error;
@@ -103,6 +106,20 @@ async function decide(request: RunRequest, earlier: Manifest | undefined): Promi
   };
   const from = checkpoint === undefined ? undefined : { step: checkpoint.step, path: checkpoint.path };
   return { manifest, resumed: true, checkpoint: from, skipped, warnings };
+}
+
+/** Where the run before died for want of memory, the run goes on with half as many samples at once. */
+function afterDeath(
+  { batchSize }: RunRequest,
+  lock: FolderLock,
+  prepared: Omit<Preparation, 'lock'>,
+): Omit<Preparation, 'lock'> {
+  if (!lock.killedForMemory || batchSize === undefined || !prepared.resumed) return prepared;
+  const what = 'The run died while the system killed processes for want of memory';
+  const halved = halvedBatches(prepared.manifest, batchSize, what);
+  if (halved === undefined) return prepared;
+  const { code, message } = halved.intervention;
+  return { ...prepared, manifest: halved.manifest, warnings: [...prepared.warnings, { code, message }] };
 }
 
 /** A checkpoint that somebody put into the folder from another run is not gone on from. */

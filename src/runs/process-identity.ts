@@ -60,6 +60,12 @@ function startOf(pid: number): string | null {
   return status === 0 ? stdout.trim() : null;
 }
 
+/** How many processes the system has killed for want of memory since it started; null where it does not say. */
+export function memoryKills(): number | null {
+  const count = /^oom_kill (\d+)$/m.exec(contentOrNull('/proc/vmstat') ?? '')?.[1];
+  return count === undefined ? null : Number(count);
+}
+
 function namespaceOf(): string | null {
   try {
     return readlinkSync('/proc/self/ns/pid');

@@ -18,6 +18,7 @@ import { checkpointPath, loadCheckpoint } from './checkpoints.js';
 import { Interrupted, type StageEvent } from './events.js';
 import { changedKeys, isFinished, readManifest } from './manifest.js';
 import { readMetrics } from './metrics.js';
+import { memoryKills, ownIdentity } from './process-identity.js';
 import { openRunFolder, type RunRequest } from './run-folder.js';
 import { readEvents, readScalars } from './tensorboard/reader.js';
 
@@ -349,5 +350,54 @@ describe('Interrupted', () => {
     const error = new Interrupted('runs/sft', 12);
     expect(error).toMatchObject({ exitCode: 130, runFolder: 'runs/sft', step: 12, name: 'Interrupted' });
     expect(error.message).toContain('--resume');
+  });
+});
+
+describe('a run whose process died', () => {
+  /** Leaves the lock of a process that died, in whose time the system killed so many for want of memory. */
+  const die = (killed: number): void => {
+    const { pid } = spawnSync(process.execPath, ['-e', '']);
+    const since = '2026-01-01T00:00:00.000Z';
+    const holder = { ...ownIdentity(), pid, token: 'its own', since, memoryKills: memoryKills()! - killed };
+    writeFileSync(join(out, '.lock'), JSON.stringify(holder));
+  };
+
+  it('while the system killed for want of memory goes on with half as many samples at once, and says so once', async () => {
+    (await open({ batchSize: 8 })).close();
+    die(1);
+    const resumed = await open({ batchSize: 8, resume: true });
+    expect(resumed.microBatch(8)).toBe(4);
+    resumed.close();
+    expect(warnings().filter((code) => code === 'memory.smaller-batches')).toHaveLength(1);
+    const { microBatch, interventions } = (await readManifest(out))!;
+    expect(microBatch).toBe(4);
+    expect(interventions).toMatchObject([{ step: null, code: 'memory.smaller-batches' }]);
+
+    // It ends of something else, and is gone on with once more.
+    const again = await open({ batchSize: 8, resume: true });
+    expect(again.microBatch(8)).toBe(4);
+    again.close();
+    expect(warnings().filter((code) => code === 'memory.smaller-batches')).toHaveLength(1);
+  });
+
+  it('of anything else, or that one sample at a time killed, goes on as it was', async () => {
+    (await open({ batchSize: 8 })).close();
+    die(0);
+    const resumed = await open({ batchSize: 8, resume: true });
+    expect(resumed.microBatch(8)).toBe(8);
+    resumed.close();
+    die(2);
+    const single = await open({ batchSize: 1, resume: true });
+    expect(single.microBatch(1)).toBe(1);
+    single.close();
+    expect(warnings()).not.toContain('memory.smaller-batches');
+  });
+
+  it('is refused for another stage as it was, and nothing in it changes', async () => {
+    (await open({ batchSize: 8 })).close();
+    die(1);
+    const before = snapshot();
+    await expect(open({ batchSize: 8, resume: true, stage: 'rm' })).rejects.toMatchObject({ code: 'run.other' });
+    expect(snapshot()).toEqual(before);
   });
 });

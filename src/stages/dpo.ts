@@ -56,7 +56,14 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
   const onEvent = context.onEvent.bind(context);
-  const run = await openRunFolder({ ...config, stage: 'dpo', config, fingerprints, onEvent });
+  const run = await openRunFolder({
+    ...config,
+    stage: 'dpo',
+    config,
+    batchSize: section.batchSize,
+    fingerprints,
+    onEvent,
+  });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const base =

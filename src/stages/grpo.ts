@@ -68,11 +68,12 @@ const HUMAN_TEXTS = 256;
  * Leaves `adapter/` in PEFT's layout, for the model in `policy/` when an adapter was merged and for `model` otherwise.
  */
 export async function grpo(config: GrpoConfig, context: StageContext): Promise<string> {
-  const { microBatchSize, batchSize, topEntropyQuantile } = config.grpo;
-  // The tokens of a whole batch are ranked at once, which smaller ones could not do.
-  const divisible = topEntropyQuantile < 1 ? 1 : (microBatchSize ?? batchSize);
-  return withLessMemory(learn, config, context, divisible);
+  return withLessMemory(learn, config, context, divisible(config));
 }
+
+/** Completions at once that can be made fewer; where the tokens of a whole batch are ranked at once, none can. */
+const divisible = ({ grpo: { microBatchSize, batchSize, topEntropyQuantile } }: GrpoConfig): number =>
+  topEntropyQuantile < 1 ? 1 : (microBatchSize ?? batchSize);
 
 async function learn(given: GrpoConfig, context: StageContext): Promise<string> {
   const config = await withLocalModels(given, context);
@@ -102,7 +103,14 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
     const jokes = new CopyIndex(rows.train.flatMap(({ fields }) => fields['completion'] ?? []));
     await using rewards = await Rewards.open(runtime, config, jokes, onEvent);
     context.signal?.throwIfAborted();
-    const run = await openRunFolder({ ...config, stage: 'grpo', config, fingerprints, onEvent });
+    const run = await openRunFolder({
+      ...config,
+      stage: 'grpo',
+      config,
+      batchSize: divisible(config),
+      fingerprints,
+      onEvent,
+    });
     try {
       const base =
         config.adapter === undefined

@@ -73,6 +73,7 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
     ...config,
     stage: 'pretrain',
     config,
+    batchSize: section.batchSize,
     fingerprints,
     onEvent: (event) => {
       context.onEvent(event);

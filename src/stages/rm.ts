@@ -79,7 +79,14 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
   const fingerprints = { ...rows.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
   context.signal?.throwIfAborted();
-  const run = await openRunFolder({ ...config, stage: 'rm', config, fingerprints, onEvent });
+  const run = await openRunFolder({
+    ...config,
+    stage: 'rm',
+    config,
+    batchSize: section.batchSize,
+    fingerprints,
+    onEvent,
+  });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const encoding = { templates: config.data.templates, tokenizer, maxLength };

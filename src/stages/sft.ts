@@ -67,7 +67,14 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
   };
   const onEvent = context.onEvent.bind(context);
   context.signal?.throwIfAborted();
-  const run = await openRunFolder({ ...config, stage: 'sft', config, fingerprints, onEvent });
+  const run = await openRunFolder({
+    ...config,
+    stage: 'sft',
+    config,
+    batchSize: section.batchSize,
+    fingerprints,
+    onEvent,
+  });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     const lora = loraOf(start);

@@ -1,6 +1,7 @@
 import { UserError } from '../errors.js';
 import type { StageContext } from '../runs/events.js';
 import { readManifest, writeManifest } from '../runs/manifest.js';
+import { halvedBatches } from '../runs/smaller-batches.js';
 
 /**
  * Runs a stage, and where memory runs out goes on from its last checkpoint with half as many samples at once and twice
@@ -37,12 +38,7 @@ const isShortOfMemory = (error: unknown): boolean =>
 /** Halves the micro-batch of the run in a folder; says so, or gives undefined where nothing is left to halve. */
 async function halve(out: string, batchSize: number): Promise<string | undefined> {
   const manifest = await readManifest(out);
-  if (manifest === undefined) return undefined;
-  const before = Math.min(batchSize, manifest.microBatch ?? batchSize);
-  if (before <= 1) return undefined;
-  const microBatch = Math.ceil(before / 2);
-  const message = `Memory ran out with ${before} samples at once; going on from the last checkpoint with ${microBatch}, accumulated to the same steps.`;
-  const intervention = { step: null, at: new Date().toISOString(), code: 'memory.smaller-batches', message };
-  await writeManifest(out, { ...manifest, microBatch, interventions: [...manifest.interventions, intervention] });
-  return message;
+  const halved = manifest === undefined ? undefined : halvedBatches(manifest, batchSize, 'Memory ran out');
+  if (halved !== undefined) await writeManifest(out, halved.manifest);
+  return halved?.intervention.message;
 }

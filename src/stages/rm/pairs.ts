@@ -46,7 +46,14 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
 
   const fingerprints = { ...pairs.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
-  const run = await openRunFolder({ ...config, stage: 'rm', config, fingerprints, onEvent });
+  const run = await openRunFolder({
+    ...config,
+    stage: 'rm',
+    config,
+    batchSize: section.batchSize,
+    fingerprints,
+    onEvent,
+  });
   const runtime = new Runtime({ device: config.device, threads: config.threads });
   try {
     if (run.resumeFrom === undefined && start.fresh.length > 0) {
