@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { explainFileError } from '../src/checkpoints/files.js';
 import { failureOf } from '../src/cli/report-error.js';
 import { Contestant, WorkFailed } from './contestant.js';
+import { growth } from './growth/growth.js';
 import { describeMachine } from './machine.js';
 import { readOptions, type Options } from './options.js';
 import { race, type Row } from './race.js';
@@ -88,7 +89,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 try {
   const options = readOptions(process.argv.slice(2));
-  if (options !== undefined) {
+  if (options?.growth !== undefined) {
+    await growth(options.growth, { ...options, signal: interruption.signal, note });
+  } else if (options !== undefined) {
     if (options.json !== undefined) await requireWritable(options.json);
     const findings = await bench(options, interruption.signal);
     if (options.json !== undefined) await writeFile(options.json, `${JSON.stringify(findings, null, 2)}\n`);

@@ -29,6 +29,7 @@ const schema = z.object({
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
   quantization: z.enum(['float32', 'int8', 'int4']).default('float32'),
   recompute: z.boolean().default(false),
+  growth: z.string().optional(),
   quick: z.boolean().default(false),
 });
 
@@ -62,6 +63,10 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     )
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
     .option('--recompute', 'Compute the blocks of a model again for the gradient (sft, rm): less memory, more time.')
+    .option(
+      '--growth <dir>',
+      'Instead of all that: time and memory over length, group, layers and steps, as growth.json and growth.svg in a folder; what it has is not measured again.',
+    )
     .option('--quick', 'Tiny models and batches, to see that everything works.')
     .exitOverride()
     .configureOutput({ outputError: () => undefined });

@@ -11,7 +11,7 @@ import { classifierContext } from '../src/rewards/classifier.js';
 import { causalGraph } from '../src/training/language.js';
 
 /** Four layers of the shape of Qwen3-0.6B (28 layers), with its whole vocabulary; stored as published, in bfloat16. */
-const QWEN3: CausalConfig = {
+export const QWEN3: CausalConfig = {
   kind: 'causal',
   modelType: 'qwen3',
   architecture: 'Qwen3ForCausalLM',

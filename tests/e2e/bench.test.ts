@@ -46,6 +46,34 @@ afterAll(async () => {
 });
 
 describe('the benchmark', () => {
+  it('draws how time and memory grow, and measures only what a folder lacks', async () => {
+    const first = await bench('--growth', at('growth'), '--quick', '--threads', '1');
+    expect(first.code).toBe(0);
+    expect(first.stderr.match(/^measuring \w+/gm)).toEqual(
+      ['length', 'length', 'group', 'layers', 'steps'].map((axis) => `measuring ${axis}`),
+    );
+    const file = join(at('growth'), 'growth.json');
+    const point = z.object({ axis: z.string(), value: positive, seconds: positive, bytes: positive });
+    const { points } = z.object({ points: z.array(point) }).parse(JSON.parse(await readFile(file, 'utf8')));
+    expect(points.map(({ axis, value }) => [axis, value])).toEqual([
+      ['length', 8],
+      ['length', 16],
+      ['group', 2],
+      ['layers', 1],
+      ['steps', 1],
+      ['steps', 3],
+    ]);
+    const image = await readFile(join(at('growth'), 'growth.svg'), 'utf8');
+    expect(image.match(/<svg [^>]*aria-label/g)).toHaveLength(8);
+    await writeFile(file, JSON.stringify({ what: [], points: points.filter(({ value }) => value !== 16) }));
+    const second = await bench('--growth', at('growth'), '--quick', '--threads', '1');
+    expect(second.stderr).toBe('measuring length 16 …\n');
+    await writeFile(file, '{}');
+    const refused = await bench('--growth', at('growth'), '--quick');
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('growth.json');
+  });
+
   it('measures every work on models of its own, and leaves nothing behind', async () => {
     const { code, stdout, stderr } = await bench('--quick', '--steps', '1', '--threads', '1', '--json', at('all.json'));
     expect(stderr.split('\n').filter((line) => line !== '' && !/^(writing|measuring) /.test(line))).toEqual([]);
