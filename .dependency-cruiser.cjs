@@ -20,7 +20,7 @@ const may = {
   checkpoints: ['models', 'runtime', 'graph', 'nn', 'runs'],
   generation: ['models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
   rewards: ['generation', 'models', 'runtime', 'text', 'graph', 'ops', 'nn', 'onnx', 'checkpoints'],
-  memory: ['graph', 'ops', 'autodiff', 'generation', 'models', 'rewards'],
+  memory: ['graph', 'ops', 'autodiff', 'optim', 'generation', 'models', 'rewards'],
   runs: ['data'],
   hub: ['transfer', 'runs'],
   evaluation: ['runs', 'data', 'text', 'rewards'],

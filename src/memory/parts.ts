@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import { CACHE_STEP, decoderGraph, PROMPT_TOKENS, type CausalModel } from '../generation/decoder.js';
 import { classifierContext } from '../rewards/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
+import { adamwGraph, gradNormGraph } from '../optim/adamw.js';
 import type { MemoryPart } from './plan.js';
 import { inferenceSession, type SessionBytes } from './session.js';
 import { totalBytes } from './weights.js';
@@ -16,13 +17,35 @@ export const sessionParts = (session: string, { weights, activations }: SessionB
 ];
 
 /**
+ * The file of a base in 8 bits, which has both directions of each matrix: it is mapped, and what was read of it stays resident as long as there is room.
+ *
+ * @param session one that multiplies by each matrix in one direction
+ */
+export const mappedPart = (
+  { quantization }: Pick<ShapedModel, 'quantization'>,
+  { weights }: SessionBytes,
+): MemoryPart => ({
+  name: 'the file of the rounded weights',
+  bytes: quantization === 'int8' ? 2 * weights : 0,
+});
+
+/**
  * What the parameters that learn take: weights, two moments of AdamW and gradients where they are computed, a second set
  * of gradients where micro-batches accumulate, and the weights that were begun with. While a checkpoint is written,
  * copies of weights and moments.
  */
-export function learnerParts(trainable: Iterable<Value>, accumulates: boolean): MemoryPart[] {
-  const bytes = totalBytes(trainable);
+export function learnerParts(trainable: ReadonlyMap<string, Value>, accumulates: boolean): MemoryPart[] {
+  const bytes = totalBytes(trainable.values());
+  const parameters = Array.from(trainable, ([name, { shape }]) => {
+    return { name, shape: shape as readonly number[], decay: true };
+  });
+  const update = adamwGraph(parameters, { weightDecay: 0.01, maxGradNorm: 1 });
+  const sessions = [
+    inferenceSession(update, [{}], { written: new Set(update.outputs.values()) }),
+    inferenceSession(gradNormGraph(parameters), [{}]),
+  ];
   return [
+    { name: 'what an update computes', bytes: sessions.reduce((sum, { activations }) => sum + activations, 0) },
     { name: 'weights that learn, their gradients and moments', bytes: (accumulates ? 6 : 5) * bytes },
     { name: 'a checkpoint while it is written', bytes: 3 * bytes },
   ];

@@ -12,6 +12,12 @@ export interface SessionBytes {
 }
 
 /**
+ * What the runtime's allocator takes for each byte in use: it gives a value any free block of up to twice its size.
+ * Measured: see docs/memory.md.
+ */
+const ARENA = 1.2;
+
+/**
  * A graph that only computes.
  *
  * @param runs the sizes of each kind of run
@@ -24,7 +30,7 @@ export const inferenceSession = (
   options: { readonly fed?: Iterable<string>; readonly written?: ReadonlySet<Value> } = {},
 ): SessionBytes => ({
   weights: weightBytes(graph, new Set(options.fed)),
-  activations: Math.max(...runs.map((sizes) => activationBytes(graph, sizes, options.written))),
+  activations: ARENA * Math.max(...runs.map((sizes) => activationBytes(graph, sizes, options.written))),
 });
 
 /** A graph with the gradients of `trainable`, which are fed and whose gradients are written where the optimizer has them. */

@@ -18,30 +18,28 @@ export const totalBytes = (values: Iterable<Pick<Value, 'dtype' | 'shape'>>): nu
  * @param fed parameters that are fed instead, and kept by whoever feeds them
  */
 export function weightBytes(graph: Graph, fed: ReadonlySet<string>): number {
-  const nodes = graph.liveNodes();
-  const read = new Set([...nodes.flatMap(({ inputs }) => inputs), ...graph.outputs.values()]);
   let total = 0;
-  for (const node of nodes) {
+  for (const node of graph.liveNodes()) {
     for (const [position, input] of node.inputs.entries()) {
       const { op, attributes } = input.node;
       if (op !== 'parameter' || fed.has(String(attributes['name'])) || input.shape.length < 2) continue;
-      total += copies(node, position, read) * bytesOf(input);
+      total += copies(node, position) * bytesOf(input);
     }
   }
   return total;
 }
 
 /** How many copies of a matrix a node makes the runtime keep, by the matrix's place among its inputs. */
-function copies(node: Node, position: number, read: ReadonlySet<Value>): number {
+function copies(node: Node, position: number): number {
   switch (node.op) {
     case 'gatherRows':
       return 0;
     // The transposed form is there for the gradient's node, which has it in the matrix's place.
     case 'int8Matmul':
       return position === 1 ? 1 : 0;
-    // Multiplied by in both directions where a gradient is wanted.
+    // Inside a loop over chunks nothing is packed: one copy serves both directions.
     case 'linearLogProbs':
-      return node.attributes['form'] === 'float' && read.has(node.outputs[1]!) ? 2 : 1;
+      return 1;
     default:
       return 1;
   }

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { initialAdapter, writeAdapter } from '../checkpoints/adapter.js';
 import { loraOf, type AdapterConfig } from '../checkpoints/adapter-config.js';
 import { fingerprint } from '../checkpoints/fingerprint.js';
-import { openModelFolder } from '../checkpoints/model-folder.js';
+import { openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { lossWarnings } from '../config/grpo-loss.js';
 import type { GrpoConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
@@ -16,6 +16,7 @@ import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { requireMemory } from '../memory/require.js';
+import { isClassifier, type ModelConfig } from '../models/config/model-config.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -86,7 +87,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
     ...(config.adapter === undefined ? {} : { adapter: await fingerprint(config.adapter) }),
   };
   const asked = await openPolicy(config.model, config.adapter);
-  const judge = config.rm === undefined ? undefined : (await openModelFolder(config.rm)).config;
+  const judge = config.rm === undefined ? undefined : classifierOf(await openModelFolder(config.rm));
   requireMemory('grpo', config, {
     plan: () => grpoMemory(asked.config, config, judge),
     ways: () => grpoWays(asked.config, config, judge),
@@ -281,6 +282,9 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
     await runtime.close();
   }
 }
+
+/** The shape of a reward model; what is none is refused when it is opened. */
+const classifierOf = ({ config }: ModelFolder): ModelConfig | undefined => (isClassifier(config) ? config : undefined);
 
 /** What a checkpoint keeps beside the optimizer: a rollout in mid-use; what rewards, alarms and entropy bonus have come to. */
 const carriedSchema = z.object({

@@ -86,6 +86,9 @@ const DEBERTA: DebertaV2Config = {
   dtype: 'float32',
 };
 
+/** What GRPO is rewarded by. */
+export const JUDGE: ModelConfig = DEBERTA;
+
 const sft = (batch: number, length: number, ...more: string[]): string[] => [
   `sft.batchSize=${batch}`,
   `sft.maxLength=${length}`,

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import type { MemoryCase } from './cases.js';
-import { REWARD, writeCaseModel, writeCaseRows } from './prepare.js';
+import { JUDGE, type MemoryCase } from './cases.js';
+import { writeCaseModel, writeCaseRows } from './prepare.js';
 
 const answer = z.object({ peakBytes: z.number() });
 
@@ -14,10 +14,11 @@ const answer = z.object({ peakBytes: z.number() });
 export async function measurePeak(asked: MemoryCase): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'duanzi-memory-'));
   try {
-    await writeCaseModel(join(folder, 'model'), asked);
+    await writeCaseModel(join(folder, 'model'), asked.model);
+    if (asked.stage === 'grpo') await writeCaseModel(join(folder, 'reward'), JUDGE);
     await writeCaseRows(join(folder, 'data'));
     const common = [`model=${join(folder, 'model')}`, `data.dir=${join(folder, 'data')}`, `out=${join(folder, 'run')}`];
-    const reward = asked.stage === 'grpo' ? [`rm=${REWARD}`] : [];
+    const reward = asked.stage === 'grpo' ? [`rm=${join(folder, 'reward')}`] : [];
     const sets = [...common, ...reward, 'threads=2', ...asked.sets];
     const child = fork(
       fileURLToPath(new URL('./child.ts', import.meta.url)),

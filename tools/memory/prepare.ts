@@ -3,16 +3,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeRandom } from '../../bench/random-models.js';
 import { classifierContext } from '../../src/rewards/classifier.js';
+import type { ModelConfig } from '../../src/models/config/model-config.js';
 import { causalGraph } from '../../src/training/language.js';
-import type { MemoryCase } from './cases.js';
 
 const assets = fileURLToPath(new URL('../../assets/', import.meta.url));
 
-/** The shipped reward model's encoder, which GRPO is rewarded by. */
-export const REWARD = join(assets, 'nano-deberta');
-
 /** Writes a random model of a case's shape with the tokenizer of a shipped one. */
-export async function writeCaseModel(dir: string, { model }: MemoryCase): Promise<void> {
+export async function writeCaseModel(dir: string, model: ModelConfig): Promise<void> {
   await mkdir(dir, { recursive: true });
   const context = model.kind === 'causal' ? causalGraph(model, {}).context : classifierContext(model);
   await writeRandom(dir, model, context.weights);

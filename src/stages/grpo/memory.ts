@@ -1,6 +1,6 @@
 import type { GrpoConfig } from '../../config/stages.js';
 import { scorerGraph } from '../../generation/scorer.js';
-import { adapterNames, judgeParts, learnerParts, sessionParts, writingParts } from '../../memory/parts.js';
+import { adapterNames, judgeParts, learnerParts, mappedPart, sessionParts, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, waysOf, type Way } from '../../memory/ways.js';
@@ -39,11 +39,13 @@ export function grpoMemory(
     const trainable = context.loraWeights;
     const training = trainingSession({ graph: context.graph, loss, trainable }, sizes);
     const scorer = scorerGraph({ config: model, lora, quantization });
+    const scoring = inferenceSession(scorer, [sizes], { fed: adapterNames(scorer) });
     const accumulates = grpo.gradientAccumulationSteps > 1 || batch < grpo.batchSize;
     return [
       ...sessionParts('training', training),
-      ...sessionParts('scoring', inferenceSession(scorer, [sizes], { fed: adapterNames(scorer) })),
-      ...learnerParts(trainable.values(), accumulates),
+      mappedPart({ quantization }, scoring),
+      ...sessionParts('scoring', scoring),
+      ...learnerParts(trainable, accumulates),
       ...writingParts(
         { config: model, lora, quantization: grpo.samplerQuantization ?? quantization },
         {
@@ -59,7 +61,7 @@ export function grpoMemory(
   return planOf([...parts, ...judging]);
 }
 
-/** Settings that need less memory: smaller passes of the same steps, an 8-bit base, shorter texts. */
+/** Settings that need less memory: blocks computed again, smaller passes of the same steps, an 8-bit base, shorter texts. */
 export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelConfig | undefined): Way[] {
   const { grpo, quantization } = given;
   const smaller = divisions(grpo.batchSize).map(({ batch }) => ({
@@ -73,6 +75,7 @@ export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelCo
     config: { ...given, grpo: { ...grpo, maxCompletionLength } },
   };
   return waysOf<GrpoMemory>(given, (asked) => grpoMemory(config, asked, judge), [
+    { settings: ['grpo.recompute=true'], config: { ...given, grpo: { ...grpo, recompute: true } } },
     ...(grpo.topEntropyQuantile < 1 ? [] : smaller),
     ...(quantization === 'float32' ? [rounded] : []),
     shorter,

@@ -24,7 +24,7 @@ export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Mem
     return [
       { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, learned).activations },
       { name: 'activations of validation', bytes: judging.activations },
-      ...learnerParts(trainable.values(), atOnce < rm.batchSize),
+      ...learnerParts(trainable, atOnce < rm.batchSize),
     ];
   });
   return planOf(parts);

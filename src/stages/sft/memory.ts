@@ -1,5 +1,5 @@
 import type { SftConfig } from '../../config/stages.js';
-import { learnerParts, sessionParts, writingParts } from '../../memory/parts.js';
+import { learnerParts, mappedPart, sessionParts, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, waysOf, type Way } from '../../memory/ways.js';
@@ -27,17 +27,19 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
     const evaluation = causalGraph(model, { lora, quantization, statistics: true });
     const rows = Math.max(1, sft.samples);
     const written = { rows, prompts: rows, promptLength: maxLength, newTokens: sampling.maxNewTokens };
+    const validation = inferenceSession(evaluation.graph, [sizes], { fed: trainable.keys() });
     return [
       ...sessionParts('training', trainingSession({ ...training, trainable }, sizes)),
-      ...sessionParts('validation', inferenceSession(evaluation.graph, [sizes], { fed: trainable.keys() })),
-      ...learnerParts(trainable.values(), sft.gradientAccumulationSteps > 1),
+      mappedPart({ quantization }, validation),
+      ...sessionParts('validation', validation),
+      ...learnerParts(trainable, sft.gradientAccumulationSteps > 1),
       ...writingParts({ config: model, lora, quantization }, written),
     ];
   });
   return planOf(parts);
 }
 
-/** Settings that need less memory: the same steps of smaller batches, an 8-bit base, shorter samples. */
+/** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, an 8-bit base, shorter samples. */
 export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
   const { sft, quantization } = given;
   const smaller = divisions(sft.batchSize).map(({ batch, accumulated }) => {
@@ -53,5 +55,10 @@ export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
       ? [{ settings: ['quantization=int8'], config: { ...given, quantization: 'int8' as const } }]
       : [];
   const shorter = { settings: [`sft.maxLength=${maxLength}`], config: { ...given, sft: { ...sft, maxLength } } };
-  return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [...smaller, ...rounded, shorter]);
+  return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [
+    { settings: ['sft.recompute=true'], config: { ...given, sft: { ...sft, recompute: true } } },
+    ...smaller,
+    ...rounded,
+    shorter,
+  ]);
 }
