@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { alarmsSection } from './alarms.js';
 import { checkLoss, lossKeys } from './grpo-loss.js';
 import { key, refuse, type RefineContext } from './key.js';
-import { rewardsSection } from './rewards.js';
+import { earlyStoppingSection, rewardsSection } from './rewards.js';
 import { checkWarmup, count, trainingKeys } from './training.js';
 
 const training = trainingKeys(
@@ -65,12 +65,19 @@ export const grpoSection = z
     ),
     evalPrompts: key(count(0).default(64), 'Validation prompts whose mean reward is measured; 0 measures none.'),
     rewards: key(rewardsSection.prefault({}), 'What completions are rewarded for.'),
+    earlyStopping: key(
+      earlyStoppingSection.prefault({}),
+      'When to stop early; the adapter is then the best, not the last.',
+    ),
     alarms: key(alarmsSection.prefault({}), 'When to warn that a reward may be gamed.'),
   })
   .superRefine((grpo, context) => {
     checkWarmup(grpo, context);
     checkLoss(grpo, context);
     checkBatches(grpo, context);
+    if (grpo.earlyStopping.criterion === 'none' || grpo.evalPrompts > 0) return;
+    const message = `is ${grpo.earlyStopping.criterion}, but no held-out prompt is looked at`;
+    refuse(context, ['earlyStopping', 'criterion'], message, 'raise evalPrompts, or set it to none');
   });
 
 interface Batches {

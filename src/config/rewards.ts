@@ -3,6 +3,7 @@ import { key, refuse, type RefineContext } from './key.js';
 import { count } from './training.js';
 
 export const AGGREGATIONS = ['sum_then_normalize', 'normalize_then_sum'] as const;
+export const EARLY_STOPPING = ['none', 'length_controlled', 'rules'] as const;
 export const LENGTH_CONTROLS = ['none', 'residual', 'price'] as const;
 
 const weight = (preset: number, help: string) => key(z.number().default(preset), help);
@@ -72,6 +73,16 @@ export const rewardsSection = z
       'raise one or lower the other',
     );
   });
+
+/** When to stop before the last step: by held-out prompts, and by something that is not what training rewards. */
+export const earlyStoppingSection = z.strictObject({
+  criterion: key(
+    z.enum(EARLY_STOPPING).default('none'),
+    'What must rise on held-out prompts: length_controlled, the reward less what length earned at the start; rules, the mean of all rules; none never stops.',
+  ),
+  patience: key(count().default(3), 'Looks at held-out prompts without a new best after which the run stops.'),
+  minDelta: key(z.number().min(0).default(0), 'By how much a new best must be better.'),
+});
 
 /** Names of the rules among the rewards. */
 const RULES = ['words', 'length', 'repetition', 'novelty', 'chinese', 'ending'] as const;

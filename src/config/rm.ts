@@ -40,10 +40,6 @@ export const rmSection = z
       'Weight of the symmetric KL between two dropout passes, halved; 0 makes one pass only (labels).',
     ),
     dropout: key(z.number().min(0).lt(1).optional(), "Dropout instead of the model config's."),
-    tokenDropout: key(
-      z.number().min(0).lt(1).default(0),
-      'Share of tokens that [MASK] hides from a step, drawn anew each time; keeps small data from being learned by heart (labels).',
-    ),
     testFile: key(z.string().min(1).optional(), 'Labelled rows looked at once, after training.', { path: true }),
     baselines: key(z.boolean().default(true), 'Also measure majority, length, prompt and n-gram baselines.'),
   })

@@ -6,6 +6,7 @@ import { UserError } from '../errors.js';
 import { writeFileAtomic } from '../runs/atomic.js';
 import { readLines } from '../runs/json-lines.js';
 import { readManifest, type Manifest } from '../runs/manifest.js';
+import { readAlarms } from './alarms.js';
 import { characters } from '../text/characters.js';
 import { comparisonSchema, textRecord, type Comparison, type TextRecord } from './compare.js';
 import { readRewardModelEvaluation, rewardModelReport } from './reward-model/schema.js';
@@ -92,6 +93,7 @@ function stageOf(
     name: stage,
     ...(SUMMARIES[stage] === undefined ? {} : { summary: SUMMARIES[stage] }),
     ...(seconds === undefined ? {} : { seconds }),
+    alarms: readAlarms(folder),
     charts: stageCharts(readMetricSeries(path.join(folder, 'metrics.jsonl'))),
   };
 }

@@ -1,8 +1,8 @@
-import type { Dim } from '../graph/dim.js';
+import { mulDims, type Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
-import { wrap } from '../graph/tensor.js';
-import { paddingBias, perHead, splitHeads } from '../nn/attention.js';
+import { tensor, wrap } from '../graph/tensor.js';
+import { paddingBias, relativeShift, splitHeads } from '../nn/attention.js';
 import type { ModelContext } from '../nn/context.js';
 import {
   addEmbedding,
@@ -19,7 +19,6 @@ import {
   add,
   cast,
   concat,
-  gatherElements,
   gatherRows,
   iota,
   matmul,
@@ -38,7 +37,7 @@ export interface DebertaV2Inputs {
   readonly inputIds: Value;
   /** int32 (B, T), 1 = a real token. */
   readonly attentionMask: Value;
-  /** int32 (T, T): which relative embedding query i uses for key j. */
+  /** int32 (2, 2T): the relative embedding of each distance that occurs; see the function of that name. */
   readonly relativeIndex: Value;
 }
 
@@ -47,7 +46,7 @@ export function debertaV2Inputs({ graph }: ModelContext, batch: Dim = 'B', lengt
   return {
     inputIds: graph.input('input_ids', 'int32', [batch, length]),
     attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
-    relativeIndex: graph.input('relative_index', 'int32', [length, length]),
+    relativeIndex: graph.input('relative_index', 'int32', [2, mulDims(2, length)]),
   };
 }
 
@@ -66,20 +65,17 @@ const span = (config: DebertaV2Config): number =>
   config.positionBuckets > 0 ? config.positionBuckets : config.maxRelativePositions;
 
 /**
- * The `relative_index` feed for sequences of a length: clamp(bucket(i − j) + span, 0, 2·span − 1), int32 (T, T).
- * Near distances have a bucket each, far ones share buckets that grow logarithmically; computed in float32 as the
- * reference does, so that borders fall alike.
+ * The `relative_index` feed for sequences of a length T, int32 (2, 2T): for each distance d = i − j of a query from a key the
+ * row clamp(bucket(d) + span, 0, 2·span − 1) of the relative embeddings. The first row counts d down from T − 1, for
+ * what a query asks of positions, the second up from 1 − T, for what a key asks; see `relativeShift`. Near distances
+ * have a bucket each, far ones share buckets that grow logarithmically; computed in float32 as the reference does, so
+ * that borders fall alike.
  */
 export function relativeIndex(config: DebertaV2Config, length: number): Tensor<'int32'> {
-  const index = new Int32Array(length * length);
-  const buckets = Array.from({ length: 2 * length - 1 }, (_, i) => bucketOf(i - length + 1, config));
   const [reach, last] = [span(config), 2 * span(config) - 1];
-  for (let i = 0; i < length; i++) {
-    for (let j = 0; j < length; j++) {
-      index[i * length + j] = Math.min(last, Math.max(0, buckets[i - j + length - 1]! + reach));
-    }
-  }
-  return wrap('int32', [length, length], index);
+  const rowOf = (distance: number): number => Math.min(last, Math.max(0, bucketOf(distance, config) + reach));
+  const offsets = Array.from({ length: 2 * length }, (_, column) => column - (length - 1));
+  return tensor('int32', [2, 2 * length], [...offsets.map((offset) => rowOf(-offset)), ...offsets.map(rowOf)]);
 }
 
 function bucketOf(distance: number, { positionBuckets, maxRelativePositions }: DebertaV2Config): number {
@@ -103,7 +99,7 @@ export function debertaV2Hidden(
   const present = reshape(cast(inputs.attentionMask, context.dtype), [batch, length, 1]);
   const embedded = embed(context, config, inputs, present);
   const positions = relativeEmbeddings(context, config);
-  const bias = paddingBias(inputs.attentionMask, context.dtype);
+  const bias = reshape(paddingBias(inputs.attentionMask, context.dtype), [batch, 1, length]); // over (H, B, T, T)
   const states = [embedded];
   let x = embedded;
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
@@ -158,10 +154,11 @@ function disentangledAttention(
 ): Value {
   const { numAttentionHeads: heads, hiddenSize } = config;
   const size = hiddenSize / heads;
-  const batch = x.shape[0]!;
+  const [batch, length] = [x.shape[0]!, x.shape[1]!];
   const project = (from: Value, name: string): Value =>
     linear(context, from, `${module}.${name}`, { inputs: hiddenSize, outputs: hiddenSize, bias: true });
-  const perHeads = (from: Value): Value => transpose(splitHeads(from, heads), [0, 2, 1, 3]); // (B, H, T, D)
+  // Heads first: what is the same for all texts then multiplies the rows of all texts in one product a head.
+  const perHeads = (from: Value): Value => transpose(splitHeads(from, heads), [2, 0, 1, 3]); // (H, B, T, D)
   const terms = positions === undefined ? [] : config.posAttType;
   const scale = 1 / Math.sqrt(size * (1 + terms.length));
   const query = mul(perHeads(project(x, 'query_proj')), scale);
@@ -171,23 +168,27 @@ function disentangledAttention(
 
   if (positions !== undefined && terms.length > 0) {
     const table = context.dropout(positions, config.hiddenDropoutProb);
-    const ofPositions = (name: string): Value =>
-      transpose(reshape(project(table, name), [table.shape[0]!, heads, size]), [1, 0, 2]); // (H, 2·span, D)
-    const picked = perHead(index, batch, heads);
+    const columns = mulDims(2, length);
+    /** (H, B, T, D) against the embeddings of the distances in one of the index's orders: (H, B, T, T). */
+    const againstPositions = (rows: Value, name: string, order: 0 | 1): Value => {
+      const embeddings = gatherRows(table, reshape(slice(index, 0, order, order + 1), [columns]));
+      const projected = transpose(reshape(project(embeddings, name), [columns, heads, size]), [1, 0, 2]); // (H, 2T, D)
+      const flat = reshape(rows, [heads, mulDims(batch, length), size]);
+      const all = matmul(flat, projected, { transB: true });
+      return relativeShift(reshape(all, [heads, batch, length, columns]));
+    };
     if (terms.includes('c2p')) {
-      const keys = ofPositions(config.shareAttKey ? 'key_proj' : 'pos_key_proj');
-      scores = add(scores, gatherElements(matmul(query, keys, { transB: true }), picked));
+      scores = add(scores, againstPositions(query, config.shareAttKey ? 'key_proj' : 'pos_key_proj', 0));
     }
     if (terms.includes('p2c')) {
-      const queries = mul(ofPositions(config.shareAttKey ? 'query_proj' : 'pos_query_proj'), scale);
-      // Row j holds key j against every distance; what query i needs lies at δ(i, j), so pick by the transposed index.
-      const byKey = gatherElements(matmul(key, queries, { transB: true }), transpose(picked, [0, 1, 3, 2]));
+      const name = config.shareAttKey ? 'query_proj' : 'pos_query_proj';
+      const byKey = againstPositions(mul(key, scale), name, 1); // row j holds key j against every query
       scores = add(scores, transpose(byKey, [0, 1, 3, 2]));
     }
   }
   const weights = context.dropout(softmax(add(scores, bias)), config.attentionProbsDropoutProb);
-  const mixed = transpose(matmul(weights, value), [0, 2, 1, 3]); // (B, T, H, D)
-  return reshape(mixed, [batch, x.shape[1]!, hiddenSize]);
+  const mixed = transpose(matmul(weights, value), [1, 2, 0, 3]); // (B, T, H, D)
+  return reshape(mixed, [batch, length, hiddenSize]);
 }
 
 /** The convolution of larger DeBERTa-v2 models: over the embedding, added to the first block's output. */

@@ -1,10 +1,9 @@
-import { mulDims } from '../graph/dim.js';
+import { mulDims, subDims } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
 import {
   add,
   and,
-  broadcastTo,
   cast,
   equal,
   iota,
@@ -14,6 +13,7 @@ import {
   not,
   reshape,
   scalar,
+  slice,
   softmax,
   transpose,
   where,
@@ -76,6 +76,15 @@ export function groupedAttention(
 export const splitHeads = (x: Value, heads: number): Value =>
   reshape(x, [x.shape[0]!, x.shape[1]!, heads, (x.shape[2] as number) / heads]);
 
-/** A tensor shared by all rows of the batch, for ops that want their leading axes equal: (T, U) → (B, H, T, U). */
-export const perHead = (x: Value, batch: number | string, heads: number): Value =>
-  broadcastTo(reshape(x, [1, 1, ...x.shape]), [batch, heads, ...x.shape]);
+/**
+ * What each row has for the offsets of the columns from it, as a matrix of rows and columns: x (…, T, 2T) → y (…, T, T),
+ * y[i, j] = x[i, T − 1 + j − i]; the last column of x is not used. Read with rows one shorter than they are, each row
+ * begins one column earlier than the one above (Dai et al., 2019, https://arxiv.org/abs/1901.02860, appendix B): two
+ * slices, where picking element by element would need an index of the size of y.
+ */
+export function relativeShift(x: Value): Value {
+  const [outer, length] = [x.shape.slice(0, -2), x.shape.at(-2)!];
+  const flat = reshape(x, [...outer, mulDims(mulDims(2, length), length)]);
+  const shifted = slice(flat, -1, subDims(length, 1), subDims(mulDims(mulDims(2, length), length), 1));
+  return slice(reshape(shifted, [...outer, length, subDims(mulDims(2, length), 1)]), -1, 0, length);
+}

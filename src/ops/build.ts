@@ -296,13 +296,8 @@ export function groupQueryAttention(
 export const zerosOf = (graph: Graph, dtype: DType, shape: readonly Dim[]): Value =>
   broadcastTo(scalar(graph, dtype, 0), shape);
 
-/** Pads an axis with zeros. */
-export function padAxis(x: Value, axis: number, before: Dim, after: Dim): Value {
-  const block = (size: Dim): Value =>
-    zerosOf(
-      x.graph,
-      x.dtype,
-      x.shape.map((dim, position) => (position === axis ? size : dim)),
-    );
-  return concat([...(before === 0 ? [] : [block(before)]), x, ...(after === 0 ? [] : [block(after)])], axis);
-}
+/** Zeros before and after what is along an axis. */
+export const padAxis = (x: Value, axis: number, before: Dim, after: Dim): Value =>
+  before === 0 && after === 0
+    ? x
+    : apply(x.graph, 'pad', [x], { axis: axis < 0 ? axis + x.shape.length : axis, before, after });

@@ -60,6 +60,7 @@ const refusals: Record<string, [build: (value: Make) => unknown, message: string
   ],
   'a slice beyond the axis': [(v) => op.slice(v('float32', 3), 0, 1, 4), 'ends at 4, beyond the axis of 3'],
   'a slice from before the axis': [(v) => op.slice(v('float32', 3), 0, -1, 2), 'starts at -1, before the axis'],
+  'a pad by less than nothing': [(v) => op.padAxis(v('float32', 3), 0, -1, 0), 'pads an axis by -1'],
   'a slice that ends before it starts': [(v) => op.slice(v('float32', 3), 0, 2, 1), 'ends at 1, before its start 2'],
   'indices that are not int32': [(v) => op.gatherRows(v('float32', 4, 2), v('int64', 3)), 'takes int32, got int64'],
   'picks with other leading axes': [

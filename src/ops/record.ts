@@ -119,6 +119,7 @@ export interface OpAttributes {
   broadcastTo: { shape: readonly Dim[] };
   concat: { axis: number };
   slice: { axis: number; start: Dim; end: Dim };
+  pad: { axis: number; before: Dim; after: Dim };
   gatherRows: NoAttributes;
   scatterAddRows: { rows: Dim };
   gatherElements: NoAttributes;

@@ -1,9 +1,17 @@
 import { addDims, canonical, formatShape, sameShape, sizeOf, subDims, type Dim } from '../graph/dim.js';
 import { padAxis, reshape as reshaped, slice as part, sumTo, transpose as permuted } from './build.js';
-import { arity, broadcastShapes, requireAxis, requireRank, requireSameDim, requireSameDType } from './infer.js';
+import {
+  arity,
+  broadcastShapes,
+  requireAxis,
+  requireNumber,
+  requireRank,
+  requireSameDim,
+  requireSameDType,
+} from './infer.js';
 import type { OpRecords } from './record.js';
 
-export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'concat' | 'slice'> = {
+export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'concat' | 'slice' | 'pad'> = {
   reshape: {
     infer: (inputs, { shape }) => {
       arity(inputs, 1);
@@ -106,6 +114,33 @@ export const shapeOps: OpRecords<'reshape' | 'transpose' | 'broadcastTo' | 'conc
     ],
     vjp: ({ grad, inputs, attributes: { axis, start, end } }) => [
       () => padAxis(grad, axis, start, subDims(inputs[0]!.shape[axis]!, end)),
+    ],
+  },
+  pad: {
+    infer: (inputs, { axis, before, after }) => {
+      arity(inputs, 1);
+      const x = inputs[0]!;
+      requireNumber(x);
+      for (const size of [before, after]) {
+        if (typeof size === 'number' && size < 0) throw new RangeError(`pads an axis by ${size}`);
+      }
+      const length = addDims(addDims(before, requireAxis(x, axis)), after);
+      return [{ dtype: x.dtype, shape: x.shape.map((size, position) => (position === axis ? length : size)) }];
+    },
+    emit: (emitter, node, { axis, before, after }) => {
+      const x = node.inputs[0]!;
+      const zero = emitter.constant(x.dtype, [], [0]);
+      return [
+        emitter.node('Pad', [
+          emitter.name(x),
+          emitter.dims([before, after]),
+          zero,
+          emitter.constant('int64', [1], [axis]),
+        ]),
+      ];
+    },
+    vjp: ({ grad, inputs, attributes: { axis, before } }) => [
+      () => part(grad, axis, before, addDims(before, inputs[0]!.shape[axis]!)),
     ],
   },
 };

@@ -31,8 +31,7 @@ import { mergedPolicy } from '../training/merged-policy.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
-import { Alarms } from './grpo/alarms/alarms.js';
-import { watchSchema } from './grpo/alarms/watch.js';
+import { Alarms, alarmsSchema } from './grpo/alarms/alarms.js';
 import { learnedTokens, type RolloutSample } from './grpo/batch.js';
 import {
   adjusted,
@@ -41,6 +40,7 @@ import {
   initialControl,
   type EntropyControl,
 } from './grpo/entropy-control.js';
+import { CRITERION, EarlyStopping, earlyStoppingState } from './grpo/early-stopping.js';
 import { grpoGraph } from './grpo/graph.js';
 import { lossSettings } from './grpo/loss-settings.js';
 import { grpoMemory, grpoWays } from './grpo/memory.js';
@@ -161,6 +161,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
       rewards.limitBatches(run.microBatch(section.batchSize));
       await rewards.calibrate(jokesOf(validation.slice(0, HUMAN_TEXTS)));
       const alarms = new Alarms(section, run, jokes);
+      const stopping = new EarlyStopping(section, jokes);
       const batches = section.completionsPerRollout / section.batchSize;
       const passes = batches / section.gradientAccumulationSteps;
       const stepsPerRollout = passes * section.numIterations;
@@ -217,8 +218,9 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
           });
           buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);
           const bonus: Metrics = loss.entropyBonus ? { entropy_coef: buffer.entropy.coef } : {};
-          alarms.step(metrics);
-          return { ...generated, ...metrics, ...bonus };
+          const logged = { ...generated, ...metrics, ...bonus };
+          alarms.step(step + 1, logged);
+          return logged;
         },
         rows: (step) => {
           const number = Math.floor(step / stepsPerRollout);
@@ -233,12 +235,13 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         },
         totals: () => ({ num_tokens: buffer.tokensSeen }),
         carried: {
-          save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state }),
+          save: () => ({ ...buffer, rewards: rewards.state, alarms: alarms.state, stopping: stopping.state }),
           load: (saved) => {
-            const { rewards: rewarded, alarms: seen, ...rest } = carriedSchema.parse(saved);
+            const { rewards: rewarded, alarms: seen, stopping: looked, ...rest } = carriedSchema.parse(saved);
             Object.assign(buffer, rest);
             rewards.state = rewarded;
             alarms.state = seen;
+            stopping.state = looked;
           },
         },
         evaluate: async (step) => {
@@ -255,12 +258,16 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
             run.emit({ type: 'sample', step, label: template, prompt, completion, ...shownReward });
           }
           const { reward, 'completions/mean_length': length, 'completions/clipped_ratio': clipped } = rollout.metrics;
+          const written = rollout.records.map((record) => record.reward);
           return {
             eval_reward: reward!,
             'eval_completions/mean_length': length!,
             'eval_completions/clipped_ratio': clipped!,
+            ...stopping.look(step, { rows: rollout.rows, rewards: written, groupSize: EVAL_SAMPLES }),
           };
         },
+        ...(stopping.isOn && { best: { metric: CRITERION, direction: 'higher' as const } }),
+        isEnough: () => stopping.isEnough,
       });
 
       const weights = await learner.optimizer.readWeights();
@@ -292,7 +299,8 @@ const carriedSchema = z.object({
   tokensSeen: z.number(),
   entropy: entropyControlSchema.optional(),
   rewards: rewardsState,
-  alarms: watchSchema,
+  alarms: alarmsSchema,
+  stopping: earlyStoppingState,
 });
 
 /** The jokes that people wrote to prompts. */

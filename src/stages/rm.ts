@@ -12,7 +12,6 @@ import { withLocalModels } from '../hub/local-models.js';
 import { requireMemory } from '../memory/require.js';
 import { Classifier } from '../rewards/classifier.js';
 import { textLimit } from '../rewards/reward-model.js';
-import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
@@ -36,7 +35,6 @@ import { trainLoop } from '../training/loop.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
-import { hideTokens, hidingRule } from '../training/token-dropout.js';
 import { rmMemory, rmWays } from './rm/memory.js';
 import { rewardHead } from './rm/pairs.js';
 
@@ -113,7 +111,6 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
 
     const passes = passesOf(modelConfig, section.rdropAlpha);
     const room = tokensAtOnceOf({ ...section, maxLength }, passes) * (atOnce / section.batchSize);
-    const hiding = hidingRule(tokenizer, section.tokenDropout);
     // Not by length, which goes with the label: batches of one label would teach little else.
     const order = new EpochOrder(texts.length, section.batchSize, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
@@ -134,15 +131,11 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => texts[i]!);
         const labels = batch.map(({ label }) => label);
-        const hidden = hideTokens(
-          batch.map(({ inputIds }) => inputIds),
-          hiding,
-          stream(config.seed, 'token dropout', step),
-        );
-        const longest = Math.max(...hidden.map(({ length }) => length));
+        const sequences = batch.map(({ inputIds }) => inputIds);
+        const longest = Math.max(...sequences.map(({ length }) => length));
         const parts = classificationParts(
           modelConfig,
-          { sequences: hidden, labels },
+          { sequences, labels },
           { padId: padTokenId, passes, tokensAtOnce: Math.min(room, atOnce * passes * longest) },
         );
         const feeds = parts.map((part, i) => ({

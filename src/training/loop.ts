@@ -43,6 +43,8 @@ export interface LoopPlan {
   evaluate?(step: number): Promise<Metrics>;
   /** Which of the evaluation's metrics decides, and in which direction it is better. */
   readonly best?: { readonly metric: string; readonly direction: 'lower' | 'higher' };
+  /** Whether what was seen of held-out data ends the run before its last step; a function of what is carried. */
+  isEnough?(): boolean;
   /** Anything else to do after `step` steps: sample texts. It may give up too. */
   after?(step: number): Promise<void>;
   /** What the steps carry from one to the next beyond the optimizer, as JSON. */
@@ -92,7 +94,7 @@ export async function trainLoop(plan: LoopPlan): Promise<number> {
   if (run.resumeFrom !== undefined) ({ done, state } = await resume(plan, run.resumeFrom.path));
 
   while (plan.replay === true || (await settle(plan, done, state))) {
-    if (done === totalSteps) return restoreBest(plan, done, state.best?.step ?? done);
+    if (done === totalSteps || plan.isEnough?.() === true) return restoreBest(plan, done, state.best?.step ?? done);
     const rate = learningRate(plan.schedule, done);
     const before = structuredClone({ ...state, carried: plan.carried?.save() ?? null });
     const updates = optimizer.step;

@@ -96,6 +96,13 @@ const FAULTS: readonly Fault[] = [
     fix: /Shorten it, remove the row, or raise/,
   },
   {
+    name: 'a reward file that is not there',
+    argv: ['grpo', '--model', 'policy', '--reward', 'nowhere.ts', ...good],
+    says: /The reward file cannot be read/,
+    where: /nowhere\.ts$/,
+    fix: /docs\/rewards\.md shows one/,
+  },
+  {
     name: 'a prompt longer than grpo allows',
     rows: withLine(long),
     argv: [...GRPO, '--set', 'data.validationFraction=0', '--set', 'grpo.completionsPerRollout=16'],

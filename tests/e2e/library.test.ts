@@ -23,6 +23,8 @@ beforeAll(async () => {
   const programs = [...text.matchAll(/^```ts\n(.*?)^```$/gmsu)].map(([, code]) => code!);
   expect(programs).toHaveLength(2);
   await Promise.all(programs.map((code, i) => writeFile(join(project, `program${i}.ts`), code)));
+  const rewards = await readFile(join(root, 'docs/rewards.md'), 'utf8');
+  await writeFile(join(project, 'reward.ts'), /^```ts\n(.*?)^```$/msu.exec(rewards)![1]!);
   await writeFile(
     join(project, 'tsconfig.json'),
     JSON.stringify({

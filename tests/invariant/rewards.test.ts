@@ -159,3 +159,51 @@ describe('a reward of one’s own', () => {
     await expect(readFile(at('broken/manifest.json'))).rejects.toThrow('ENOENT');
   });
 });
+
+describe('early stopping', () => {
+  // Nothing ever gets better where nothing is learned: the first look is the best, and patience decides.
+  const flags = {
+    'grpo.rewards.words.weight': 1,
+    'grpo.learningRate': 1e-12,
+    'grpo.maxSteps': 20,
+    'grpo.evalPrompts': 4,
+    'grpo.evalSteps': 2,
+    'grpo.earlyStopping.patience': 2,
+    'grpo.earlyStopping.minDelta': 0.01,
+  };
+
+  it.each(['rules', 'length_controlled'])(
+    'ends a run whose held-out criterion does not rise: %s',
+    async (criterion) => {
+      const out = `stop ${criterion}`;
+      const events = await run(out, { ...flags, 'grpo.earlyStopping.criterion': criterion });
+      const looks = events.flatMap((event) =>
+        event.type === 'metrics' && 'eval_criterion' in event.values ? [event.step] : [],
+      );
+      expect(looks).toEqual([0, 2, 4, 6]);
+      const done = events.flatMap((event) => (event.type === 'progress' && event.task === 'grpo' ? [event.done] : []));
+      expect(done.at(-1)).toBe(6);
+      expect(events.at(-1)?.type).toBe('end');
+      await readFile(at(`${out}/adapter/adapter_model.safetensors`));
+    },
+  );
+
+  it('goes on from where a crash left it to the same end', async () => {
+    const stop = { ...flags, 'grpo.earlyStopping.criterion': 'rules' };
+    const config = await configOf({ ...stop, out: at('stop crash') });
+    const crashing = grpo(config, {
+      onEvent: (event) => {
+        if (event.type === 'progress' && event.done === 5) throw new Error('the lights went out');
+      },
+    });
+    await expect(crashing).rejects.toThrow('the lights went out');
+    await run('stop crash', { ...stop, resume: true });
+    const metrics = (out: string): Promise<string> => readFile(at(`${out}/metrics.jsonl`), 'utf8');
+    expect(await metrics('stop crash')).toBe(await metrics('stop rules'));
+  });
+
+  it('needs held-out prompts', async () => {
+    const wrong = { ...flags, 'grpo.evalPrompts': 0, 'grpo.earlyStopping.criterion': 'rules' };
+    await expect(configOf(wrong)).rejects.toThrow(/no held-out prompt is looked at/);
+  });
+});

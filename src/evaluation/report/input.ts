@@ -18,6 +18,8 @@ const Stage = z.object({
   /** What the stage did; one or two sentences. */
   summary: z.string().optional(),
   seconds: z.number().nonnegative().optional(),
+  /** What warned of a reward that is gamed, and after which step. */
+  alarms: z.array(z.object({ step: z.number(), name: z.string(), message: z.string() })).default([]),
   charts: z.array(Chart).default([]),
 });
 

@@ -106,10 +106,15 @@ function stageBlocks({ stages }: Report): Block[] {
   if (stages.length === 0) return [];
   return [
     '## Training',
-    ...stages.flatMap(({ name, summary, seconds, charts }) => [
+    ...stages.flatMap(({ name, summary, seconds, alarms, charts }) => [
       `### ${escapeMarkdown(name)}`,
       summary && escapeMarkdown(summary),
       seconds === undefined ? undefined : `Took ${formatSeconds(seconds)}.`,
+      alarms.length === 0
+        ? undefined
+        : ['**Alarms**', '', ...alarms.map(({ step, message }) => `- Step ${step}: ${escapeMarkdown(message)}`)].join(
+            '\n',
+          ),
       charts.length === 0
         ? 'No metrics were recorded.'
         : table(

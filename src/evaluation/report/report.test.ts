@@ -29,6 +29,7 @@ function fullInput(text: string): ReportInput {
         name: text,
         summary: text,
         seconds: 75,
+        alarms: [{ step: 9, name: text, message: text }],
         charts: [
           {
             title: text,
@@ -151,6 +152,18 @@ describe('renderHtml', () => {
     expect(page).toContain('No metrics were recorded.');
     expect(page).toContain('No values were recorded.');
     expect(page).not.toContain('<svg');
+  });
+
+  it('shows the alarms of a stage, and nothing where none spoke', async () => {
+    const loud = {
+      title: 't',
+      stages: [{ name: 'grpo', alarms: [{ step: 17, name: 'variety', message: 'Variety is lost.' }] }],
+    };
+    expect(await renderHtml(loud)).toMatch(/Alarms<\/b>\s*<ul>\s*<li>Step 17: Variety is lost\.<\/li>/);
+    expect(renderMarkdown(loud)).toContain('**Alarms**\n\n- Step 17: Variety is lost.');
+    const quiet = { title: 't', stages: [{ name: 'grpo' }] };
+    expect(await renderHtml(quiet)).not.toContain('Alarms</b>');
+    expect(renderMarkdown(quiet)).not.toContain('Alarms');
   });
 
   it('draws one point as a dot and averages long curves', async () => {

@@ -32,6 +32,28 @@ const plans: readonly ChartPlan[] = [
     metrics: { reward_std: 'standard deviation', frac_reward_zero_std: 'groups without spread' },
     note: 'A group whose rewards are all equal teaches nothing.',
   },
+  {
+    title: 'What the reward pays for',
+    metrics: {
+      'gaming/length_correlation': 'correlation with length',
+      'gaming/prompt_share': 'share of the prompt',
+      'gaming/beyond_human': 'rated beyond human jokes',
+    },
+    note: 'A reward that correlates with length, or hangs on the prompt alone, is not one for jokes.',
+  },
+  {
+    title: 'Length against the start',
+    metrics: { 'gaming/length_ratio': 'ratio' },
+    note: 'Mean characters of the last rollouts over those of the first.',
+  },
+  {
+    title: 'Variety and copying',
+    metrics: {
+      'gaming/distinct_2': 'distinct-2 of equal amounts of text',
+      'gaming/self_similarity': 'self-similarity',
+      'gaming/copied': 'copied from training',
+    },
+  },
   { title: 'Entropy', metrics: { entropy: 'entropy', eval_entropy: 'validation' }, note: 'Nats a token.' },
   {
     title: 'Clipped ratios',

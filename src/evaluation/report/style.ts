@@ -57,6 +57,8 @@ tr.own td { background: var(--raised); font-weight: 600; }
 .confusion small { color: inherit; opacity: .75; }
 .generation { break-inside: avoid; border-top: 1px solid var(--grid); padding: 1rem 0 1.1rem; }
 .prompt { color: var(--muted); font-size: .9rem; white-space: pre-line; overflow-wrap: anywhere; margin-bottom: .6rem; unicode-bidi: isolate; }
+.alarms { border-left: 3px solid #c2410c; padding: .1rem 0 .1rem 1rem; margin: .8rem 0; }
+.alarms ul { margin: .2rem 0; padding-left: 1.1rem; }
 .texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: .8rem; }
 .text { background: var(--raised); border-top: 3px solid; border-radius: .3rem .3rem .6rem .6rem; padding: .6rem .85rem .75rem; min-width: 0; }
 .text header { all: unset; display: flex; flex-wrap: wrap; justify-content: space-between; gap: .5rem; font-size: .84rem; font-weight: 600; }

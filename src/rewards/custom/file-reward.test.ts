@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -98,6 +98,12 @@ describe('a file', () => {
       const three = Number(readFileSync(new URL('./three.txt', import.meta.url), 'utf8'));
       export default (rows: unknown[]) => rows.map(() => pun() + two + three);`);
     expect(await scored(file)).toEqual([6, 6, 6]);
+  });
+
+  it('of docs/rewards.md rewards as it says', async () => {
+    const page = await readFile(new URL('../../../docs/rewards.md', import.meta.url), 'utf8');
+    const [, source = ''] = /^```ts\n(.*?)^```$/msu.exec(page)!;
+    expect(await scored(await written(source))).toEqual([1, 0, 0]);
   });
 
   it('says what it prints, and not on stdout', async () => {

@@ -61,6 +61,8 @@ export interface RolloutTools {
 export interface Rollout {
   readonly samples: readonly RolloutSample[];
   readonly records: readonly RolloutRecord[];
+  /** What was rewarded, in the order of the records. */
+  readonly rows: readonly RewardRow[];
   readonly metrics: Metrics;
   /** Share of completions that the reward model rates above held-out jokes; absent where that is not known. */
   readonly beyondHuman?: number | undefined;
@@ -108,12 +110,11 @@ export async function rollOut(
   );
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
   signal?.throwIfAborted();
-  const scored = await tools.reward(
-    completions.map(({ ids, finishReason }, i) => {
-      const { plainPrompt: prompt, template, words, fields } = group[i]!;
-      return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, words, fields };
-    }),
-  );
+  const rows = completions.map(({ ids, finishReason }, i): RewardRow => {
+    const { plainPrompt: prompt, template, words, fields } = group[i]!;
+    return { prompt, completion: texts[i]!, completionIds: ids, finishReason, template, words, fields };
+  });
+  const scored = await tools.reward(rows);
   const { advantages, rewards, metrics } = groupAdvantages(scored.rewards, {
     groupSize: grpo.numGenerations,
     scaleRewards: grpo.scaleRewards,
@@ -167,6 +168,7 @@ export async function rollOut(
   return {
     samples,
     records,
+    rows,
     metrics: {
       ...completionMetrics(ended),
       ...metrics,

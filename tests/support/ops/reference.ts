@@ -119,6 +119,12 @@ export function concat(arrays: readonly NdArray[], axis: number): NdArray {
 export const slice = (x: NdArray, axis: number, start: number, end: number): NdArray =>
   ndarray(x.shape.with(axis, end - start), (index) => at(x, index.with(axis, index[axis]! + start)));
 
+export const pad = (x: NdArray, axis: number, before: number, after: number): NdArray =>
+  ndarray(x.shape.with(axis, before + x.shape[axis]! + after), (index) => {
+    const from = index[axis]! - before;
+    return from >= 0 && from < x.shape[axis]! ? at(x, index.with(axis, from)) : 0;
+  });
+
 export function gatherRows(table: NdArray, rows: NdArray): NdArray {
   const depth = rows.shape.length;
   return ndarray([...rows.shape, ...table.shape.slice(1)], (index) =>

@@ -15,7 +15,7 @@ import {
   type OpCase,
   type OpInstance,
 } from './op-case.js';
-import { broadcastMap, broadcastTo, concat, cumulativeSum, reduce, slice, transpose } from './reference.js';
+import { broadcastMap, broadcastTo, concat, cumulativeSum, pad, reduce, slice, transpose } from './reference.js';
 import { ndarray, range, sum } from '../ndarray.js';
 
 type Reduction = typeof build.reduceSum;
@@ -139,6 +139,24 @@ export const shapeCases: readonly OpCase[] = [
           },
         };
       }),
+    ),
+  ),
+  differentiable(
+    'pad',
+    shape(1, 4).chain((dims) =>
+      fc.tuple(axisOf(dims), dim, dim).map(([axis, before, after]) => ({
+        // The extra operands give the symbols of the margins their sizes.
+        operands: [float(dims), float([before]), float([after])],
+        build: ([x, ...margins]) =>
+          margins.reduce(
+            (total, margin) => build.add(total, build.reduceSum(margin)),
+            build.padAxis(x!, axis - dims.length, before, after),
+          ),
+        reference: ([x, ...margins], size) => {
+          const shift = sum(margins.flatMap(({ data }) => [...data]));
+          return broadcastMap((value) => value + shift, pad(x!, axis, size(before), size(after)));
+        },
+      })),
     ),
   ),
 ];

@@ -9,7 +9,7 @@ import type { FigureRenderer } from './figures.js';
 export async function stagesSection({ stages }: Report, figures: FigureRenderer): Promise<Html | undefined> {
   if (stages.length === 0) return undefined;
   const parts: Html[] = [];
-  for (const { name, summary, seconds, charts } of stages) {
+  for (const { name, summary, seconds, alarms, charts } of stages) {
     const drawn: Html[] = [];
     for (const chart of charts) drawn.push(await curveFigure(chart, figures));
     parts.push(
@@ -17,6 +17,15 @@ export async function stagesSection({ stages }: Report, figures: FigureRenderer)
         ${
           (summary ?? seconds) !== undefined &&
           html`<p class="note">${summary} ${seconds !== undefined && html`Took ${formatSeconds(seconds)}.`}</p>`
+        }
+        ${
+          alarms.length > 0 &&
+          html`<div class="alarms">
+            <b>Alarms</b>
+            <ul>
+              ${alarms.map(({ step, message }) => html`<li>Step ${step}: ${message}</li>`)}
+            </ul>
+          </div>`
         }
         ${
           drawn.length === 0

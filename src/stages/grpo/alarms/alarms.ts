@@ -1,17 +1,22 @@
+import { z } from 'zod';
 import type { GrpoConfig } from '../../../config/stages.js';
+import { ALARMS_FILE } from '../../../evaluation/alarms.js';
 import type { RunFolder } from '../../../runs/run-folder.js';
 import type { CopyIndex } from '../../../text/copy-index.js';
 import type { Metrics } from '../../../training/loop.js';
 import type { Rollout } from '../rollout.js';
+import { Notes, notesSchema } from '../notes.js';
 import { measure } from './figures.js';
-import { Watch, type WatchState } from './watch.js';
+import { Watch, watchSchema } from './watch.js';
 
-/** File of a run folder with every alarm that spoke, one a line; the report shows it. */
-export const ALARMS_FILE = 'alarms.jsonl';
+/** What a run carries of its alarms and notes. */
+export const alarmsSchema = z.strictObject({ watch: watchSchema, notes: notesSchema });
+export type AlarmsState = z.infer<typeof alarmsSchema>;
 
-/** The alarms of a run: measures its rollouts, logs, and warns. */
+/** The alarms of a run: measures its rollouts, logs, warns, and explains what puzzles people. */
 export class Alarms {
   readonly #watch: Watch;
+  readonly #notes = new Notes();
 
   constructor(
     private readonly config: GrpoConfig['grpo'],
@@ -38,16 +43,18 @@ export class Alarms {
     return metrics;
   }
 
-  /** A step's metrics. */
-  step(metrics: Metrics): void {
+  /** What was logged of a step, the `done`-th from 1. */
+  step(done: number, metrics: Metrics): void {
     this.#watch.step(metrics);
+    for (const note of this.#notes.step(done, metrics)) this.run.emit({ type: 'note', ...note });
   }
 
-  get state(): WatchState {
-    return this.#watch.state;
+  get state(): AlarmsState {
+    return { watch: this.#watch.state, notes: this.#notes.state };
   }
 
-  set state(state: WatchState) {
-    this.#watch.state = state;
+  set state({ watch, notes }: AlarmsState) {
+    this.#watch.state = watch;
+    this.#notes.state = notes;
   }
 }
