@@ -3,13 +3,17 @@ import { z } from 'zod';
 import { key } from './key.js';
 import { count } from './training.js';
 
-/** Devices that this build can compute on. */
-export const DEVICES = ['cpu'] as const;
+/** What can compute: execution providers of ONNX Runtime. */
+export const DEVICES = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'] as const;
+
+export type Device = (typeof DEVICES)[number];
 
 /** Keys that every command understands. */
 export const commonKeys = {
   seed: key(count(0).max(0xffffffff).default(1), 'Seed of every random choice but the split.', { flag: '--seed <n>' }),
-  device: key(z.enum(DEVICES).default('cpu'), 'Device that computes.', { flag: '--device <name>' }),
+  device: key(z.enum([...DEVICES, 'auto']).default('cpu'), 'Device that computes; auto: a GPU where there is one.', {
+    flag: '--device <name>',
+  }),
   threads: key(
     count().default(availableParallelism),
     'Threads that compute; fixed for a run, as results depend on it.',

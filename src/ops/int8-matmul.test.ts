@@ -5,7 +5,6 @@ import { toNdArray } from '../../tests/support/ops/op-case.js';
 import { backward } from '../autodiff/backward.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
-import { emit } from '../onnx/emit.js';
 import { stream } from '../random.js';
 import { Runtime } from '../runtime/runtime.js';
 import { int8Matmul, mul, reduceSum } from './build.js';
@@ -191,10 +190,7 @@ describe('int8Matmul', () => {
     expect(() => backward(reduceSum(y), [scale])).toThrow(/frozen/);
   });
 
-  it('is refused on a device without the kernel, and with a matrix that does not fit', () => {
-    const { graph, y } = build(['N'], drawMatrix(4, 3, 1));
-    graph.output('y', y);
-    expect(() => emit(graph, { device: 'webgpu' })).toThrow(/no kernel on webgpu/);
+  it('is refused with a matrix that does not fit', () => {
     const other = newGraph();
     const vector = (name: string, size: number) => other.input(name, 'float32', [size]);
     expect(() =>

@@ -13,6 +13,7 @@ import {
   requireSameDType,
 } from './infer.js';
 import { logSoftmaxOf } from './normalization.js';
+import { composedAttention } from './cached-attention.js';
 import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
 function inferRowsAndIds(logits: TensorType, ids: TensorType): void {
@@ -161,8 +162,10 @@ export const language: OpRecords<
       requireShape(totalLength, [], 'the total length');
       return [query, pastKey, pastValue];
     },
-    emit: (emitter, node, { heads, kvHeads, scale }) =>
-      emitter.nodes(
+    emit: (emitter, node, attributes) => {
+      if (emitter.device !== 'cpu') return composedAttention(emitter, node, attributes);
+      const { heads, kvHeads, scale } = attributes;
+      return emitter.nodes(
         3,
         'GroupQueryAttention',
         node.inputs.map((input) => emitter.name(input)),
@@ -172,7 +175,8 @@ export const language: OpRecords<
           scale: { float: scale },
         },
         'com.microsoft',
-      ),
+      );
+    },
     vjp: nonDifferentiable('a cache is read in decoding, where nothing is trained'),
   },
 };

@@ -12,7 +12,7 @@ import {
   requireShape,
 } from './infer.js';
 import { logSoftmaxOf } from './normalization.js';
-import { int8Product, productOfRows, rowSteps } from './quantized.js';
+import { dequantisedProduct, int8Product, productOfRows, rowSteps } from './quantized.js';
 import type { Emitter, OpAttributes, OpRecords, ScanValue } from './record.js';
 
 /** Largest unsigned 8-bit integer. */
@@ -61,15 +61,21 @@ export const linearLogProbs: OpRecords<'linearLogProbs'> = {
     emit: (emitter, node, attributes) => {
       const [hidden, ids, rows] = node.inputs as [Value, Value, Value];
       const [count, width] = hidden.shape as [Dim, Dim];
-      const chunks = chunked(emitter, count, attributes.chunk);
       const head = headOf(emitter, node, attributes);
       const { dtype } = hidden;
+      const wanted = node.outputs.map((output) => emitter.reads(output));
+      if (emitter.device !== 'cpu') {
+        // A loop would run on the CPU, and each of its rounds wait for the device: all rows at once.
+        const names = [hidden, ids, rows].map((value) => emitter.name(value)) as [string, string, string];
+        const [h, chosen, targets] = names;
+        return scores(emitter, head, { h, chosen, targets, dtype, wanted });
+      }
+      const chunks = chunked(emitter, count, attributes.chunk);
       const elements: ScanValue[] = [
         { name: chunks.split(hidden, [width]), dtype, shape: ['chunk', width] },
         { name: chunks.split(ids, []), dtype: 'int32', shape: ['chunk'] },
         { name: chunks.split(rows, [width]), dtype, shape: ['chunk', width] },
       ];
-      const wanted = node.outputs.map((output) => emitter.reads(output));
       const types: TensorType[] = node.outputs.map(({ shape }) => ({ dtype, shape: ['chunk', ...shape.slice(1)] }));
       const stacked = emitter.scan(elements, ([h, chosen, targets]) => {
         const results = scores(emitter, head, { h: h!, chosen: chosen!, targets: targets!, dtype, wanted });
@@ -140,6 +146,14 @@ function headOf(emitter: Emitter, node: Node, { form }: OpAttributes['linearLogP
     return {
       logits: (to, rows) => to.node('MatMul', [rows, turned]),
       back: (to, probabilities) => to.node('MatMul', [probabilities, weight!]),
+    };
+  }
+  if (emitter.device !== 'cpu') {
+    return {
+      logits: (to, rows) =>
+        int8Product(to, rows, { weight: weight!, inputScale: inputScale!, outputScale: outputScale! }),
+      back: (to, probabilities) =>
+        dequantisedProduct(to, to.node('Mul', [probabilities, outputScale!]), transposed!, inputScale!),
     };
   }
   const dither = ditherOf(emitter, node.inputs[3]!.shape[1]!);

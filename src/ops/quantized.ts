@@ -33,7 +33,8 @@ interface EmittedMatrix {
 
 /** Writes the product of rows (n, K) with a matrix (K, N) in 8 bits. */
 export function int8Product(emitter: Emitter, x: string, { weight, inputScale, outputScale }: EmittedMatrix): string {
-  if (emitter.device !== 'cpu') throw new Error(`8-bit products have no kernel on ${emitter.device}`);
+  if (emitter.device !== 'cpu')
+    return dequantisedProduct(emitter, emitter.node('Mul', [x, inputScale]), weight, outputScale);
   const scaled = emitter.node('Mul', [x, inputScale]);
   const magnitudes = emitter.node('Abs', [scaled]);
   const number = (value: number): string => emitter.constant('float32', [], [value]);
@@ -61,6 +62,14 @@ export function int8Product(emitter: Emitter, x: string, { weight, inputScale, o
   const rows = emitter.node('Cast', [emitter.node('Gather', [weight, columns], { axis: 0 })], { to: 1 });
   const rest = [emitter.node('Sub', [there, reached]), emitter.node('Mul', [rows, outputScale]), product];
   return emitter.node('Gemm', rest);
+}
+
+/**
+ * Rows (n, K) · Q (K, N) · diag(scale) in float32 with the matrix widened on the way: for devices without 8-bit kernels.
+ * The rows are not rounded, so it is nearer to the float32 product than the other is.
+ */
+export function dequantisedProduct(emitter: Emitter, rows: string, weight: string, scale: string): string {
+  return emitter.node('MatMul', [rows, emitter.node('DequantizeLinear', [weight, scale], { axis: 1 })]);
 }
 
 /** The scale of each row, (n, 1), that spreads its largest value over so many levels. */

@@ -2,7 +2,7 @@ import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { formatShape } from '../graph/dim.js';
 import type { Graph } from '../graph/graph.js';
-import { elementCount } from '../graph/tensor.js';
+import { elementCount, wrap, type Tensor } from '../graph/tensor.js';
 import type { BoundTensor } from '../onnx/emit.js';
 
 /** A tensor's bytes in a file, little-endian and row-major, as `.safetensors` holds them. */
@@ -67,6 +67,26 @@ export async function bindWeights(
     bound.set(name, { data, dtype: format.dtype, shape });
   }
   return { bound, root };
+}
+
+/** Parameters that are float32 in their files, with the bytes there. */
+export function storedFloats(
+  graph: Graph,
+  weights: ReadonlyMap<string, StoredTensor>,
+): { readonly name: string; readonly stored: StoredTensor }[] {
+  return graph.liveNodes().flatMap((node) => {
+    const name = String(node.attributes['name']);
+    const stored = node.op === 'parameter' ? weights.get(name) : undefined;
+    return stored?.dtype === 'F32' ? [{ name, stored }] : [];
+  });
+}
+
+/** @throws RangeError when the file's part is not as long as the shape needs */
+export async function readFloats(name: string, { file, offset, length, shape }: StoredTensor): Promise<Tensor> {
+  const needed = elementCount(shape) * Float32Array.BYTES_PER_ELEMENT;
+  if (length !== needed) throw new RangeError(`'${name}' takes ${needed} bytes, but its file holds ${length}`);
+  const bytes = await readRange(await realpath(file), offset, length);
+  return wrap('float32', shape, new Float32Array(bytes.buffer));
 }
 
 async function readRange(file: string, offset: number, length: number): Promise<Uint8Array> {

@@ -36,13 +36,14 @@ function faultOf(message: string): Error {
 /** The calling side of the worker: requests in order, each answered by a promise. */
 export class WorkerHost {
   readonly #gate = new Gate();
-  readonly #worker = startWorker({ gate: this.#gate.memory });
+  readonly #worker: Worker;
   readonly #pending = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #nextId = 0;
   #failure: Error | undefined;
   readonly #exited: Promise<void>;
 
-  constructor() {
+  constructor(device: string) {
+    this.#worker = startWorker({ gate: this.#gate.memory, device });
     const finish = (): void => {
       this.#gate.shut();
       this.#gate.wait();

@@ -18,7 +18,6 @@ export interface CopiedBlock {
 
 export interface SessionSettings {
   readonly threads: number;
-  readonly device: string;
 }
 
 /** What the worker can be asked. */
@@ -64,6 +63,8 @@ export interface Replies {
 export interface WorkerData {
   /** The memory of the gate that it enters for each request. */
   readonly gate: SharedArrayBuffer;
+  /** Execution provider of ONNX Runtime that its sessions use. */
+  readonly device: string;
 }
 
 export type Envelope = { readonly id: number; readonly request: Request };

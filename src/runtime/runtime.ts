@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
+import type { Device } from '../config/common.js';
 import { evaluateDim, formatShape } from '../graph/dim.js';
 import type { Graph, TensorType } from '../graph/graph.js';
 import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
 import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
 import type { CopiedBlock, Held, Operand } from './protocol.js';
-import { bindWeights, withWorkingDirectory, type StoredTensor } from './external.js';
+import { bindWeights, readFloats, storedFloats, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
 
@@ -88,6 +89,8 @@ export class Program {
     readonly outputs: ReadonlyMap<string, TensorType>,
     private readonly session: number,
     private readonly host: WorkerHost,
+    /** Weights that stay on the device, by the graph's names. */
+    private readonly resident: Readonly<Record<string, Held>> = {},
   ) {}
 
   /**
@@ -108,7 +111,7 @@ export class Program {
     }
     const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
     if (unknown !== undefined) throw new RangeError(`the graph has no input named '${unknown}'`);
-    const operands: Record<string, Operand> = {};
+    const operands: Record<string, Operand> = { ...this.resident };
     for (const [name, type] of this.inputs) {
       const feed = feeds[name]!;
       requireFit(`the feed '${name}'`, type, feed, symbols);
@@ -163,20 +166,22 @@ const isWithin = (start: number, length: number, size: number): boolean =>
 
 export interface RuntimeOptions {
   /** Execution provider of ONNX Runtime. */
-  readonly device?: 'cpu';
+  readonly device?: Device;
   /** Threads of one computation; fixed for a run, because the last bits of results depend on it. */
   readonly threads?: number;
 }
 
 /** The engine: one worker thread that holds sessions and tensors. Close it when done. */
 export class Runtime {
-  readonly device: string;
+  readonly device: Device;
   readonly threads: number;
-  readonly #host = new WorkerHost();
+  readonly #host: WorkerHost;
+  readonly #weights = new Map<string, DeviceTensor>();
 
   constructor(options: RuntimeOptions = {}) {
     this.device = options.device ?? 'cpu';
     this.threads = options.threads ?? availableParallelism();
+    this.#host = new WorkerHost(this.device);
   }
 
   /**
@@ -184,13 +189,35 @@ export class Runtime {
    * in JavaScript; all others become feeds.
    */
   async compile(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Promise<Program> {
-    const { bound, root } = await bindWeights(graph, weights);
+    const resident = await this.#residentWeights(graph, weights);
+    const inFiles = new Map([...weights].filter(([name]) => !Object.hasOwn(resident, name)));
+    const { bound, root } = await bindWeights(graph, inFiles);
     const model = emit(graph, { device: this.device, bound });
-    const settings = { threads: this.threads, device: this.device };
+    const settings = { threads: this.threads };
     const create = async (): Promise<number> =>
       this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
     const session = root === undefined ? await create() : await withWorkingDirectory(root, create);
-    return new Program(model.inputs, model.outputs, session, this.#host);
+    const inputs = new Map([...model.inputs].filter(([name]) => !Object.hasOwn(resident, name)));
+    return new Program(inputs, model.outputs, session, this.#host, resident);
+  }
+
+  /**
+   * On a GPU: float32 weights from their files, copied there once for all graphs that read them. A session would keep a
+   * copy of its own, which only the process's memory can share.
+   */
+  async #residentWeights(
+    graph: Graph,
+    weights: ReadonlyMap<string, StoredTensor>,
+  ): Promise<Readonly<Record<string, Held>>> {
+    const held: Record<string, Held> = {};
+    if (this.device !== 'webgpu') return held;
+    for (const { name, stored } of storedFloats(graph, weights)) {
+      const key = `${stored.file}:${stored.offset}`;
+      const there = this.#weights.get(key) ?? (await this.upload(await readFloats(name, stored)));
+      this.#weights.set(key, there);
+      held[name] = there.heldIn(this.#host);
+    }
+    return held;
   }
 
   /** Copies a tensor to where computation happens. */

@@ -1,53 +1,27 @@
 /** The thread that computes: `session.run()` blocks whoever calls it, so sessions and buffers live here. */
 import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
 import { parentPort, workerData } from 'node:worker_threads';
-import { elementCount, zeros, type DType, type Tensor, type TypedArrays } from '../graph/tensor.js';
+import type { Tensor } from '../graph/tensor.js';
 import { Gate } from './gate.js';
-import type { Answer, Envelope, Held, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
+import { GpuMemory } from './gpu-memory.js';
+import { fromOrt, HostMemory, toOrt, type Memory } from './memory.js';
+import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
-const gate = new Gate((workerData as WorkerData).gate);
 // What fails comes back as an error: nothing is to be written past the command line's own output.
 env.logLevel = 'fatal';
 
+const { gate: gateMemory, device } = workerData as WorkerData;
+const gate = new Gate(gateMemory);
 const sessions = new Map<number, InferenceSession>();
-const buffers = new Map<number, { tensor: Tensor; ort: OrtTensor }>();
+// Other devices' sessions take and give tensors in the process's memory and copy them themselves.
+const memory: Memory = device === 'webgpu' ? new GpuMemory(device) : new HostMemory();
 let lastId = 0;
 
-const toOrt = ({ dtype, data, shape }: Tensor): OrtTensor => new OrtTensor(dtype, data as never, shape);
+const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : memory.operand(value));
 
-/** Copies out of memory that the runtime may own, so that the copy can be transferred. */
-const fromOrt = (value: OrtTensor): Tensor => ({
-  dtype: value.type as DType,
-  shape: value.dims,
-  data: (value.data as Float32Array).slice(),
-});
-
-function held(handle: number): { tensor: Tensor; ort: OrtTensor } {
-  const buffer = buffers.get(handle);
-  if (buffer === undefined) throw new Error(`tensor ${handle} was used after it was freed`);
-  return buffer;
-}
-
-function keep(tensor: Tensor): number {
-  buffers.set(++lastId, { tensor, ort: toOrt(tensor) });
-  return lastId;
-}
-
-/** `length` elements from `start` of a tensor that lives here: a view, not a copy. */
-const part = <D extends DType>({ data }: Tensor<D>, start: number, length: number): TypedArrays[D] =>
-  data.subarray(start, start + length) as TypedArrays[D];
-
-function heldAs({ handle, shape }: Held): OrtTensor {
-  const { tensor, ort } = held(handle);
-  const length = elementCount(shape);
-  return length === tensor.data.length ? ort : toOrt({ dtype: tensor.dtype, shape, data: part(tensor, 0, length) });
-}
-
-const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : heldAs(value));
-
-async function create(bytes: Uint8Array, { threads, device }: SessionSettings): Promise<number> {
+async function create(bytes: Uint8Array, { threads }: SessionSettings): Promise<number> {
   const session = await InferenceSession.create(bytes, {
     executionProviders: [device],
     intraOpNumThreads: threads,
@@ -82,7 +56,7 @@ async function run(request: Request & { kind: 'run' }): Promise<Record<string, T
   const feeds: Record<string, OrtTensor> = {};
   for (const [name, value] of Object.entries(request.feeds)) feeds[name] = operand(value);
   const fetches: Record<string, OrtTensor | null> = {};
-  for (const [name, target] of Object.entries(request.into)) fetches[name] = heldAs(target);
+  for (const [name, target] of Object.entries(request.into)) fetches[name] = memory.operand(target);
   for (const name of request.fetch) fetches[name] = null;
   const results = await session.run(feeds, fetches);
   const sent: Record<string, Tensor> = {};
@@ -105,26 +79,19 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
     case 'run':
       return run(request);
     case 'put':
-      return keep(request.tensor);
+      return memory.put(request.tensor);
     case 'allocate':
-      return keep(zeros(request.dtype, request.shape));
-    case 'get': {
-      const { tensor } = held(request.handle);
-      const { shape } = request;
-      const data = part(tensor, request.start, elementCount(shape)).slice() as typeof tensor.data;
-      return { dtype: tensor.dtype, shape, data };
-    }
+      return memory.allocate(request.dtype, request.shape);
+    case 'get':
+      return memory.get(request.handle, request.start, request.shape);
     case 'copy':
-      for (const [source, target] of request.pairs) {
-        const [from, to] = [held(source).tensor, held(target).tensor.data];
-        for (const block of request.blocks) to.set(part(from, block.from, block.length) as never, block.to);
-      }
+      await memory.copy(request.pairs, request.blocks);
       return undefined;
     case 'set':
-      held(request.handle).tensor.data.set(request.tensor.data as never);
+      await memory.set(request.handle, request.tensor);
       return undefined;
     case 'free':
-      buffers.delete(request.handle);
+      memory.free(request.handle);
       return undefined;
     case 'close':
       return undefined;

@@ -3,7 +3,7 @@ import type { ClassifyConfig } from '../config/stages.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { humorousProbability, RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
-import { Runtime } from '../runtime/runtime.js';
+import { openRuntime } from '../training/open-runtime.js';
 
 /** Texts that are computed together. */
 const BATCH_SIZE = 16;
@@ -24,7 +24,7 @@ export async function* classify(
   context: StageContext,
 ): AsyncGenerator<ClassifyOutput> {
   const config = await withLocalModels(given, context);
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const model = await RewardModel.open(runtime, config.model);
     const sequences = inputs.map((input, i) => idsOf(input, model, placeOfInput(input, i)));

@@ -11,7 +11,6 @@ import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
 import { chunks } from '../training/chunks.js';
@@ -19,6 +18,7 @@ import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadPairs, type Pair } from '../training/pairs.js';
 import { scheduleOf } from '../training/schedule.js';
@@ -64,7 +64,7 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
     fingerprints,
     onEvent,
   });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const base =
       config.adapter === undefined

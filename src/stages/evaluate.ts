@@ -13,8 +13,9 @@ import { RewardModel } from '../rewards/reward-model.js';
 import { writeFileAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
+import type { Runtime } from '../runtime/runtime.js';
 import { requireChat } from '../text/samples.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { loadRows } from '../training/rows.js';
 
 /** A model to be compared, under the name that the report gives it. */
@@ -43,7 +44,7 @@ export async function evaluateModels(config: EvaluationConfig, context: StageCon
   const onEvent = context.onEvent.bind(context);
   context.signal?.throwIfAborted();
   const run = await openRunFolder({ ...config, stage: 'evaluate', config, fingerprints: rows.fingerprints, onEvent });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     run.emit({ type: 'start', stage: 'evaluate', out: run.path });
     const rewardModel = await RewardModel.open(runtime, config.rm);

@@ -12,7 +12,8 @@ import { stream } from '../random.js';
 import { RewardModel } from '../rewards/reward-model.js';
 import type { StageContext } from '../runs/events.js';
 import { requireChat } from '../text/samples.js';
-import { Runtime } from '../runtime/runtime.js';
+import type { Runtime } from '../runtime/runtime.js';
+import { openRuntime } from '../training/open-runtime.js';
 
 /**
  * Texts of a model, one for each input and in their order. Every text has a random stream of its own, (seed, input,
@@ -33,7 +34,7 @@ export async function* generate(
   const { quantization } = config;
   const policy = await openPolicy(config.model, config.adapter, { quantization });
   const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);
     const decoder = await Decoder.create(runtime, policy.model);

@@ -21,13 +21,13 @@ import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
 import { CopyIndex } from '../text/copy-index.js';
 import { samplesOf } from '../text/samples.js';
 import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
 import { mergedPolicy } from '../training/merged-policy.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
@@ -98,7 +98,7 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
   const promptsPerRollout = section.completionsPerRollout / section.numGenerations;
   if (prompts.length < promptsPerRollout) throw tooFewPrompts(prompts.length, promptsPerRollout);
 
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const onEvent = context.onEvent.bind(context);
     const jokes = new CopyIndex(rows.train.flatMap(({ fields }) => fields['completion'] ?? []));

@@ -14,7 +14,6 @@ import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
 import { buildWordPiece } from '../text/build-word-piece.js';
 import { collate, type SampleBatch } from '../text/collate.js';
 import { loadTokenizer } from '../text/load-tokenizer.js';
@@ -36,6 +35,7 @@ import {
 import { Learner, type Feeds } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop } from '../training/loop.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
@@ -79,7 +79,7 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
       context.onEvent(event);
     },
   });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const texts = documents(rows.train);
     const tokenizerDir = given?.dir ?? (await makeTokenizer(run, section, texts));

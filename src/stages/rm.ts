@@ -15,7 +15,6 @@ import { textLimit } from '../rewards/reward-model.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
 import { loadTokenizer } from '../text/load-tokenizer.js';
 import { recordMaxLength } from '../text/max-length.js';
 import { assertTokenizerFits } from '../text/tokenizer.js';
@@ -32,6 +31,7 @@ import { labelledTexts, type LabelledText } from '../training/labelled-texts.js'
 import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop } from '../training/loop.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
@@ -85,7 +85,7 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
     fingerprints,
     onEvent,
   });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const encoding = { templates: config.data.templates, tokenizer, maxLength };
     const texts = await labelledTexts(rows.train, encoding);

@@ -6,9 +6,9 @@ import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../gen
 import { Scorer, type Scored } from '../generation/scorer.js';
 import { withLocalModels } from '../hub/local-models.js';
 import type { StageContext } from '../runs/events.js';
-import { Runtime } from '../runtime/runtime.js';
 import { tokenizePair } from '../text/encode-pair.js';
 import { requireChat } from '../text/samples.js';
+import { openRuntime } from '../training/open-runtime.js';
 
 /** Logits computed at once, scored tokens × vocabulary: 128 MB of float32. */
 const LOGITS_AT_ONCE = 32 * 2 ** 20;
@@ -31,7 +31,7 @@ export async function* score(
   const config = await withLocalModels(given, context);
   const policy = await openPolicy(config.model, config.adapter);
   const sequences = inputs.map((input, i) => readSequence(input, policy, placeOfInput(input, i)));
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const scorer = await Scorer.create(runtime, policy.model);
     const adapter = await uploadAdapter(runtime, policy);

@@ -16,7 +16,6 @@ import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
-import { Runtime } from '../runtime/runtime.js';
 import { collate, type Sample, type SampleBatch } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
 import { collatePacks, packBestFit } from '../text/pack.js';
@@ -28,6 +27,7 @@ import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../train
 import { Learner, type Feeds } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
+import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
@@ -75,7 +75,7 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
     fingerprints,
     onEvent,
   });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     const lora = loraOf(start);
     const training = causalGraph(policy.config, {

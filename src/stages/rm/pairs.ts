@@ -8,7 +8,6 @@ import { textLimit } from '../../rewards/reward-model.js';
 import { writeFolderAtomic } from '../../runs/atomic.js';
 import type { StageContext } from '../../runs/events.js';
 import { openRunFolder } from '../../runs/run-folder.js';
-import { Runtime } from '../../runtime/runtime.js';
 import { collateTexts } from '../../text/collate.js';
 import { loadTokenizer } from '../../text/load-tokenizer.js';
 import { recordMaxLength } from '../../text/max-length.js';
@@ -19,6 +18,7 @@ import { chunks } from '../../training/chunks.js';
 import { dropoutSeed, dropsOut } from '../../training/dropout.js';
 import { Learner } from '../../training/learner.js';
 import { trainLoop } from '../../training/loop.js';
+import { openRuntime } from '../../training/open-runtime.js';
 import { EpochOrder } from '../../training/order.js';
 import { loadPairs, type Pair } from '../../training/pairs.js';
 import { scheduleOf } from '../../training/schedule.js';
@@ -54,7 +54,7 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
     fingerprints,
     onEvent,
   });
-  const runtime = new Runtime({ device: config.device, threads: config.threads });
+  const runtime = await openRuntime(config, context);
   try {
     if (run.resumeFrom === undefined && start.fresh.length > 0) {
       const message = `The model has no reward head; a fresh one begins to learn: ${start.fresh.join(', ')}.`;

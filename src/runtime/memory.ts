@@ -1,0 +1,96 @@
+import { Tensor as OrtTensor } from 'onnxruntime-node';
+import { elementCount, zeros, type DType, type Tensor, type TypedArrays } from '../graph/tensor.js';
+import type { CopiedBlock, Held } from './protocol.js';
+
+/** Where tensors live between runs, by the handles that the calling side knows them by. */
+export interface Memory {
+  /** Takes a tensor in. */
+  put(tensor: Tensor): Promise<number>;
+  /** A tensor of zeros. */
+  allocate(dtype: DType, shape: readonly number[]): Promise<number>;
+  /** As an operand or target of a run: all of it, or its first elements; its memory, not a copy. */
+  operand(held: Held): OrtTensor;
+  /** A copy of elements from `start`. */
+  get(handle: number, start: number, shape: readonly number[]): Promise<Tensor>;
+  set(handle: number, tensor: Tensor): Promise<void>;
+  copy(pairs: readonly (readonly [from: number, to: number])[], blocks: readonly CopiedBlock[]): Promise<void>;
+  free(handle: number): void;
+}
+
+export const toOrt = ({ dtype, data, shape }: Tensor): OrtTensor => new OrtTensor(dtype, data as never, shape);
+
+/** Copies out of memory that the runtime may own, so that the copy can be transferred. */
+export const fromOrt = (value: OrtTensor): Tensor => ({
+  dtype: value.type as DType,
+  shape: value.dims,
+  data: (value.data as Float32Array).slice(),
+});
+
+/** Values by the numbers that they are given. */
+export class Handles<T> {
+  readonly #values = new Map<number, T>();
+  #last = 0;
+
+  keep(value: T): number {
+    this.#values.set(++this.#last, value);
+    return this.#last;
+  }
+
+  at(handle: number): T {
+    const value = this.#values.get(handle);
+    if (value === undefined) throw new Error(`tensor ${handle} was used after it was freed`);
+    return value;
+  }
+
+  delete(handle: number): T | undefined {
+    const value = this.#values.get(handle);
+    this.#values.delete(handle);
+    return value;
+  }
+}
+
+/** `length` elements from `start` of a tensor that lives here: a view, not a copy. */
+const part = <D extends DType>({ data }: Tensor<D>, start: number, length: number): TypedArrays[D] =>
+  data.subarray(start, start + length) as TypedArrays[D];
+
+/** The process's own memory, which runs read and write in place. */
+export class HostMemory implements Memory {
+  readonly #held = new Handles<{ readonly tensor: Tensor; readonly ort: OrtTensor }>();
+
+  async put(tensor: Tensor): Promise<number> {
+    return Promise.resolve(this.#held.keep({ tensor, ort: toOrt(tensor) }));
+  }
+
+  async allocate(dtype: DType, shape: readonly number[]): Promise<number> {
+    return this.put(zeros(dtype, shape));
+  }
+
+  operand({ handle, shape }: Held): OrtTensor {
+    const { tensor, ort } = this.#held.at(handle);
+    const length = elementCount(shape);
+    return length === tensor.data.length ? ort : toOrt({ dtype: tensor.dtype, shape, data: part(tensor, 0, length) });
+  }
+
+  async get(handle: number, start: number, shape: readonly number[]): Promise<Tensor> {
+    const { tensor } = this.#held.at(handle);
+    const data = part(tensor, start, elementCount(shape)).slice() as typeof tensor.data;
+    return Promise.resolve({ dtype: tensor.dtype, shape, data });
+  }
+
+  async set(handle: number, { data }: Tensor): Promise<void> {
+    this.#held.at(handle).tensor.data.set(data as never);
+    return Promise.resolve();
+  }
+
+  async copy(pairs: readonly (readonly [number, number])[], blocks: readonly CopiedBlock[]): Promise<void> {
+    for (const [source, target] of pairs) {
+      const [from, to] = [this.#held.at(source).tensor, this.#held.at(target).tensor.data];
+      for (const block of blocks) to.set(part(from, block.from, block.length) as never, block.to);
+    }
+    return Promise.resolve();
+  }
+
+  free(handle: number): void {
+    this.#held.delete(handle);
+  }
+}
