@@ -183,7 +183,7 @@ describe('refusals', () => {
       'config.value',
       /lora\.targetModules\.1 is "x"; expected a list, each one of q_proj/,
     ],
-    [['device=cuda'], 'config.value', /device is "cuda"; expected one of cpu\./],
+    [['device=tpu'], 'config.value', /device is "tpu"; expected one of cpu, webgpu, cuda, coreml, dml, auto\./],
     [['data.templates=x'], 'config.table', /data\.templates holds texts by name/],
     [['data.file=x'], 'config.combination', /data\.file is given together with data\.dir/],
     [['sft.warmupSteps=5'], 'config.combination', /sft\.warmupSteps is 5, but the schedule constant has no/],

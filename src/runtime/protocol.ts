@@ -18,12 +18,23 @@ export interface CopiedBlock {
 
 export interface SessionSettings {
   readonly threads: number;
+  /** Start of the path of a file in which the runtime notes where it computed what. */
+  readonly trace?: string;
+}
+
+/** Where one kind of node ran: the execution provider, and the dtypes that it made there. */
+export interface Placement {
+  readonly op: string;
+  readonly provider: string;
+  readonly outputs: readonly string[];
 }
 
 /** What the worker can be asked. */
 export type Request =
   | { readonly kind: 'create'; readonly bytes: Uint8Array; readonly settings: SessionSettings }
   | { readonly kind: 'release'; readonly session: number }
+  /** Ends the trace of a session. */
+  | { readonly kind: 'placement'; readonly session: number; readonly trace: string }
   | {
       readonly kind: 'run';
       readonly session: number;
@@ -49,6 +60,7 @@ export type Request =
 export interface Replies {
   create: number;
   release: undefined;
+  placement: Placement[];
   run: Record<string, Tensor>;
   put: number;
   allocate: number;

@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
+import path from 'node:path';
 import type { Device } from '../config/common.js';
 import { evaluateDim, formatShape } from '../graph/dim.js';
 import type { Graph, TensorType } from '../graph/graph.js';
 import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
 import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
-import type { CopiedBlock, Held, Operand } from './protocol.js';
+import type { CopiedBlock, Held, Operand, Placement } from './protocol.js';
 import { bindWeights, readFloats, storedFloats, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
@@ -91,6 +92,7 @@ export class Program {
     private readonly host: WorkerHost,
     /** Weights that stay on the device, by the graph's names. */
     private readonly resident: Readonly<Record<string, Held>> = {},
+    private readonly trace?: string,
   ) {}
 
   /**
@@ -131,6 +133,12 @@ export class Program {
     return this.host.call({ kind: 'run', session: this.session, feeds: operands, into: targets, fetch });
   }
 
+  /** Where its nodes ran so far, of a runtime made with `trace`; it can be asked once. */
+  async placement(): Promise<readonly Placement[]> {
+    if (this.trace === undefined) throw new Error('the runtime was made without a trace');
+    return this.host.call({ kind: 'placement', session: this.session, trace: this.trace });
+  }
+
   async dispose(): Promise<void> {
     await this.host.call({ kind: 'release', session: this.session });
   }
@@ -169,6 +177,8 @@ export interface RuntimeOptions {
   readonly device?: Device;
   /** Threads of one computation; fixed for a run, because the last bits of results depend on it. */
   readonly threads?: number;
+  /** Folder for notes of where everything is computed, for `Program.placement`. */
+  readonly trace?: string;
 }
 
 /** The engine: one worker thread that holds sessions and tensors. Close it when done. */
@@ -176,11 +186,14 @@ export class Runtime {
   readonly device: Device;
   readonly threads: number;
   readonly #host: WorkerHost;
+  readonly #trace: string | undefined;
+  #traced = 0;
   readonly #weights = new Map<string, DeviceTensor>();
 
   constructor(options: RuntimeOptions = {}) {
     this.device = options.device ?? 'cpu';
     this.threads = options.threads ?? availableParallelism();
+    this.#trace = options.trace;
     this.#host = new WorkerHost(this.device);
   }
 
@@ -193,12 +206,13 @@ export class Runtime {
     const inFiles = new Map([...weights].filter(([name]) => !Object.hasOwn(resident, name)));
     const { bound, root } = await bindWeights(graph, inFiles);
     const model = emit(graph, { device: this.device, bound });
-    const settings = { threads: this.threads };
+    const trace = this.#trace === undefined ? undefined : path.join(this.#trace, `program-${this.#traced++}`);
+    const settings = { threads: this.threads, ...(trace !== undefined && { trace }) };
     const create = async (): Promise<number> =>
       this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
     const session = root === undefined ? await create() : await withWorkingDirectory(root, create);
     const inputs = new Map([...model.inputs].filter(([name]) => !Object.hasOwn(resident, name)));
-    return new Program(inputs, model.outputs, session, this.#host, resident);
+    return new Program(inputs, model.outputs, session, this.#host, resident, trace);
   }
 
   /**

@@ -5,6 +5,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { Gate } from './gate.js';
 import { GpuMemory } from './gpu-memory.js';
 import { fromOrt, HostMemory, toOrt, type Memory } from './memory.js';
+import { readPlacement } from './placement.js';
 import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
@@ -21,7 +22,7 @@ let lastId = 0;
 
 const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : memory.operand(value));
 
-async function create(bytes: Uint8Array, { threads }: SessionSettings): Promise<number> {
+async function create(bytes: Uint8Array, { threads, trace }: SessionSettings): Promise<number> {
   const session = await InferenceSession.create(bytes, {
     executionProviders: [device],
     intraOpNumThreads: threads,
@@ -30,6 +31,7 @@ async function create(bytes: Uint8Array, { threads }: SessionSettings): Promise<
     graphOptimizationLevel: 'all',
     enableMemPattern: false,
     logSeverityLevel: 4,
+    ...(trace !== undefined && { enableProfiling: true, profileFilePrefix: trace }),
     // Waiting threads sleep: as fast on an idle machine, and spinning would take the cores of whatever else runs.
     // Without x64quantprecision a processor that lacks VNNI would let 16-bit sums of int8 products saturate.
     extra: { session: { intra_op: { allow_spinning: '0' }, x64quantprecision: '1' } },
@@ -76,6 +78,9 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
       await sessions.get(request.session)?.release();
       sessions.delete(request.session);
       return undefined;
+    case 'placement':
+      sessions.get(request.session)?.endProfiling();
+      return readPlacement(request.trace);
     case 'run':
       return run(request);
     case 'put':
@@ -100,7 +105,7 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
 
 /** Buffers of an answer that were made for it alone and can be moved instead of copied. */
 function movable(value: unknown): ArrayBuffer[] {
-  if (typeof value !== 'object' || value === null) return [];
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];
   const tensors = 'data' in value ? [value as Tensor] : (Object.values(value) as Tensor[]);
   return tensors.map(({ data }) => data.buffer as ArrayBuffer);
 }
