@@ -109,8 +109,8 @@ it.each([
   { name: 'sft', limit: 2000, left: 'adapter' },
   { name: 'dpo', limit: 8800, left: 'adapter' },
   { name: 'pretrain, causal', limit: 2000, left: 'model' },
-  { name: 'pretrain, masked', limit: 2000, left: 'model' },
-  { name: 'rm', limit: 3000, left: 'model' },
+  { name: 'pretrain, masked', limit: 1000, left: 'model' },
+  { name: 'rm', limit: 700, left: 'model' },
   { name: 'rm, pairs', limit: 700, left: 'model' },
   { name: 'grpo', limit: 8800, left: 'adapter' },
 ] as const)('$name goes on with smaller batches where memory runs out, to the same result', async (each) => {
