@@ -125,7 +125,8 @@ describe('a whole run', () => {
     expect(test).toMatchObject({ rows: 12, metrics: { rows: 24 } });
     expect(Object.keys(test!.templates)).toEqual(['headline', 'words']);
     expect(test!.templates['words']?.rows).toBe(12);
-    expect(test!.metrics.accuracy).toBeGreaterThan(0.9);
+    // What the weights are chosen by; the first that rank all texts rightly need not yet split them at one half.
+    expect(test!.metrics.rocAuc).toBeGreaterThan(0.9);
     expect(test!.metrics.reliability).toHaveLength(10);
     expect(test!.metrics.confusion.flat().reduce((a, b) => a + b, 0)).toBe(24);
     expect(baselines.map(({ name }) => name)).toEqual(['majority', 'length', 'prompt', 'text', 'input', 'everything']);
