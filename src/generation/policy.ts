@@ -5,10 +5,8 @@ import { withQuantized } from '../checkpoints/quantized/prepared.js';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { writes, type CausalConfig } from '../models/config/causal.js';
-import { causalHidden, causalInputs, causalLogits } from '../models/causal.js';
-import { ModelContext, type Quantization } from '../nn/context.js';
-import { flattenRows } from '../ops/build.js';
-import { newGraph } from '../ops/registry.js';
+import { channelSources } from '../models/channel-sources.js';
+import type { Quantization } from '../nn/context.js';
 import type { DeviceTensor, Runtime } from '../runtime/runtime.js';
 import { loadChatTemplate, type ChatTemplate } from '../text/chat-template.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
@@ -60,7 +58,7 @@ export async function openPolicy(
   const chat = tokenizer === undefined ? undefined : await loadChatTemplate(modelDir, tokenizer);
   const opened = { folder, config, tokenizer, chat, eosTokenIds, padTokenId };
   const weights =
-    quantization === 'float32' ? folder.weights : await withQuantized(folder, linearNames(config), quantization);
+    quantization === 'float32' ? folder.weights : await withQuantized(folder, channelSources(config), quantization);
   const base = { config, weights, quantization };
   if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };
   const adapter = await openAdapter(adapterDir);
@@ -77,13 +75,6 @@ export async function openPolicy(
   const tensors = await loadTensors(adapter.weights, loraNamesOf(adapter));
   const adapted = { ...base, weights: new Map([...base.weights, ...saved]), lora: loraOf(adapter) };
   return { ...opened, model: adapted, adapter: Object.fromEntries(tensors) };
-}
-
-/** Names of the matrices of a causal model's linear layers, the head's among them. */
-function linearNames(config: CausalConfig): string[] {
-  const context = new ModelContext(newGraph());
-  causalLogits(context, config, flattenRows(causalHidden(context, config, causalInputs(context)).hidden));
-  return [...context.linearWeights.keys()];
 }
 
 /** Copies an adapter's weights to where computation happens, once for many runs; nothing where there is no adapter. */

@@ -67,6 +67,8 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
   transposed: `${name}.int8`,
   inputScale: `${name}.int8_input_scale`,
   outputScale: `${name}.int8_output_scale`,
+  inputOutliers: `${name}.int8_input_outliers`,
+  outputOutliers: `${name}.int8_output_outliers`,
 });
 
 export { INT4_BLOCK };
@@ -97,7 +99,6 @@ export class ModelContext {
   readonly lora: LoraSettings | undefined;
   readonly quantization: Quantization;
   readonly #recompute: boolean;
-  readonly #linear = new Map<string, readonly [outputs: number, inputs: number]>();
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
   readonly #dropout: DropoutSource | undefined;
@@ -127,14 +128,8 @@ export class ModelContext {
     return this.#declare(this.#weights, name, shape);
   }
 
-  /** Names and shapes of the matrices that linear layers have asked for, whatever their form. */
-  get linearWeights(): ReadonlyMap<string, readonly [outputs: number, inputs: number]> {
-    return this.#linear;
-  }
-
   /** The matrix of a linear layer, (out, in), to `multiply` with. */
   linearWeight(name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): LinearWeight {
-    this.#linear.set(name, [outputs, inputs]);
     if (this.quantization === 'float32' || (this.quantization === 'int4' && !fitsInt4(inputs))) {
       return { form: 'float32', weight: this.weight(name, [outputs, inputs]) };
     }
@@ -159,6 +154,9 @@ export class ModelContext {
         transposed: part('transposed', 'int8', [outputs, inputs]),
         inputScale: part('inputScale', 'float32', [inputs]),
         outputScale: part('outputScale', 'float32', [outputs]),
+        // How many there are the file says.
+        inputOutliers: part('inputOutliers', 'int32', [`outliers_${this.#weights.size}`]),
+        outputOutliers: part('outputOutliers', 'int32', [`outliers_${this.#weights.size}`]),
       },
     };
   }

@@ -10,7 +10,7 @@ import { attributeTypes, encodeModel, onnxTypes } from './schema.js';
 export interface BoundTensor {
   readonly data: Uint8Array | { readonly location: string; readonly offset: number; readonly length: number };
   /** How the bytes store it; float16 and bfloat16 are widened in the graph. */
-  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'int8' | 'uint8';
+  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'int8' | 'uint8' | 'int32';
   readonly shape: readonly number[];
 }
 
@@ -186,6 +186,11 @@ class ModelEmitter implements Emitter {
     return outputs;
   }
 
+  isEmpty(value: Value): boolean {
+    const bound = this.#bound.get(String(value.node.attributes['name']));
+    return value.node.op === 'parameter' && bound?.shape.includes(0) === true;
+  }
+
   reads(value: Value): boolean {
     return this.#read.has(value);
   }
@@ -240,7 +245,8 @@ class ModelEmitter implements Emitter {
       this.#names.set(value, name);
       return;
     }
-    if (bound.shape.join() !== value.shape.join()) {
+    const fits = (size: Dim, axis: number): boolean => typeof size === 'string' || size === bound.shape[axis];
+    if (bound.shape.length !== value.shape.length || !value.shape.every(fits)) {
       throw new Error(
         `the file holds '${name}' as (${bound.shape.join(', ')}) where the graph has (${value.shape.join(', ')})`,
       );

@@ -104,15 +104,29 @@ export interface Int8Matrix {
   readonly weight: Value;
   /** The same transposed, int8 (N, K): what the gradient multiplies with. */
   readonly transposed: Value;
-  /** float32 (K) */
+  /** float32 (K): 1 outside of `inputOutliers`. */
   readonly inputScale: Value;
   /** float32 (N) */
   readonly outputScale: Value;
+  /** int32: of K, what is multiplied in float32 by x · W. */
+  readonly inputOutliers: Value;
+  /** int32: of N, what is multiplied in float32 by g · Wᵀ. */
+  readonly outputOutliers: Value;
 }
 
-/** x (…, K) · W (K, N) in 8-bit integers, each row of x with a scale of its own → (…, N). */
-export const int8Matmul = (x: Value, { weight, transposed, inputScale, outputScale }: Int8Matrix): Value =>
-  apply(x.graph, 'int8Matmul', [x, weight, transposed, inputScale, outputScale], {});
+/** The parts of a matrix in 8 bits in the order in which ops take them. */
+const partsOf = (matrix: Int8Matrix): Value[] => [
+  matrix.weight,
+  matrix.transposed,
+  matrix.inputScale,
+  matrix.outputScale,
+  matrix.inputOutliers,
+  matrix.outputOutliers,
+];
+
+/** x (…, K) · W (K, N) in 8-bit integers, each row of x with a scale of its own → (…, N); adjoint: x (…, N) · Wᵀ → (…, K). */
+export const int8Matmul = (x: Value, matrix: Int8Matrix, adjoint = false): Value =>
+  apply(x.graph, 'int8Matmul', [x, ...partsOf(matrix)], { adjoint });
 
 /** A frozen matrix in blocks of 4 bits: see the op's record. */
 export interface Int4Matrix {
@@ -231,7 +245,7 @@ export function linearLogProbs(
   chunk: number,
 ): TokenScores {
   const isFloat = 'node' in head;
-  const matrix = isFloat ? [head] : [head.weight, head.transposed, head.inputScale, head.outputScale];
+  const matrix = isFloat ? [head] : partsOf(head);
   const attributes: OpAttributes['linearLogProbs'] = { form: isFloat ? 'float' : 'int8', chunk };
   const outputs = hidden.graph.add('linearLogProbs', [hidden, ids, rows, ...matrix], attributes);
   return { logProbs: outputs[0]!, entropies: outputs[2]!, correct: outputs[3]! };

@@ -96,8 +96,10 @@ describe('linearLogProbs', () => {
   });
 
   it('keeps in 8 bits the tail of a distribution, which rounding to the nearest would lose', async () => {
-    const { inputScale, outputScale } = await int8Scales(VOCABULARY, WIDTH, (start, count) =>
-      Promise.resolve(head.data.slice(start * WIDTH, (start + count) * WIDTH)),
+    const { inputScale, outputScale, inputOutliers, outputOutliers } = await int8Scales(
+      VOCABULARY,
+      WIDTH,
+      (start, count) => Promise.resolve(head.data.slice(start * WIDTH, (start + count) * WIDTH)),
     );
     const lying = new Int8Array(VOCABULARY * WIDTH);
     for (let v = 0; v < VOCABULARY; v++) {
@@ -110,6 +112,8 @@ describe('linearLogProbs', () => {
       transposed: wrap('int8', [VOCABULARY, WIDTH], lying),
       inputScale: wrap('float32', [WIDTH], inputScale),
       outputScale: wrap('float32', [VOCABULARY], outputScale),
+      inputOutliers: wrap('int32', [inputOutliers.length], inputOutliers),
+      outputOutliers: wrap('int32', [outputOutliers.length], outputOutliers),
     };
     const rounded: Scores = (given) => {
       const { graph } = given.hidden;
@@ -119,6 +123,8 @@ describe('linearLogProbs', () => {
         transposed: part('transposed'),
         inputScale: part('inputScale'),
         outputScale: part('outputScale'),
+        inputOutliers: part('inputOutliers'),
+        outputOutliers: part('outputOutliers'),
       };
       return linearLogProbs(given, matrix, 8);
     };

@@ -12,7 +12,7 @@ import {
   requireShape,
 } from './infer.js';
 import { logSoftmaxOf } from './normalization.js';
-import { dequantisedProduct, int8Product, productOfRows, rowSteps } from './quantized.js';
+import { emittedMatrix, int8Product, productOfRows, requireInt8, rowSteps } from './quantized.js';
 import type { Emitter, OpAttributes, OpRecords, ScanValue } from './record.js';
 
 /** Largest unsigned 8-bit integer. */
@@ -43,7 +43,7 @@ interface Head {
 export const linearLogProbs: OpRecords<'linearLogProbs'> = {
   linearLogProbs: {
     infer: (inputs, { form, chunk }) => {
-      arity(inputs, form === 'int8' ? 7 : 4);
+      arity(inputs, form === 'int8' ? 9 : 4);
       const [hidden, ids, rows, matrix] = inputs as [TensorType, TensorType, TensorType, TensorType];
       requireFloat(hidden);
       requireRank(hidden, 2, 'the hidden states');
@@ -52,7 +52,7 @@ export const linearLogProbs: OpRecords<'linearLogProbs'> = {
       requireShape(ids, [count], 'the ids');
       requireSameDType(hidden, rows);
       requireShape(rows, [count, width], 'the rows of the ids');
-      if (form === 'int8') requireInt8(inputs.slice(3), width);
+      if (form === 'int8') requireShape({ ...hidden, shape: [requireInt8(inputs.slice(3))[0]] }, [width], 'the head');
       else requireShape(matrix, [requireAxis(matrix, 0), width], 'the head');
       if (!Number.isInteger(chunk) || chunk < 1) throw new RangeError(`a chunk of ${chunk} rows is none`);
       const each = { dtype: hidden.dtype, shape: [count] };
@@ -91,17 +91,6 @@ export const linearLogProbs: OpRecords<'linearLogProbs'> = {
   },
 };
 
-function requireInt8(parts: readonly TensorType[], width: Dim): void {
-  const [weight, transposed, inputScale, outputScale] = parts as [TensorType, TensorType, TensorType, TensorType];
-  const vocabulary = requireAxis(weight, 1);
-  requireDType(['int8'], weight, transposed);
-  requireDType(['float32'], inputScale, outputScale);
-  requireShape(weight, [width, vocabulary], 'the head');
-  requireShape(transposed, [vocabulary, width], 'the transposed head');
-  requireShape(inputScale, [width], 'the scales of the inputs');
-  requireShape(outputScale, [vocabulary], 'the scales of the outputs');
-}
-
 interface Chunk {
   readonly h: string;
   readonly chosen: string;
@@ -133,40 +122,40 @@ function scores(emitter: Emitter, head: Head, { h, chosen, targets, dtype, wante
 }
 
 function headOf(emitter: Emitter, node: Node, { form }: OpAttributes['linearLogProbs']): Head {
-  const [weight, transposed, inputScale, outputScale] = node.inputs.slice(3).map((input) => emitter.name(input));
+  const parts = node.inputs.slice(3);
   if (form === 'float') {
+    const weight = emitter.name(parts[0]!);
     if (emitter.device === 'cpu') {
       const attributes = { transA: 0, transB: 1 };
       return {
-        logits: (to, rows) => to.node('FusedMatMul', [rows, weight!], attributes, 'com.microsoft'),
-        back: (to, probabilities) => to.node('MatMul', [probabilities, weight!]),
+        logits: (to, rows) => to.node('FusedMatMul', [rows, weight], attributes, 'com.microsoft'),
+        back: (to, probabilities) => to.node('MatMul', [probabilities, weight]),
       };
     }
-    const turned = emitter.node('Transpose', [weight!], { perm: [1, 0] });
+    const turned = emitter.node('Transpose', [weight], { perm: [1, 0] });
     return {
       logits: (to, rows) => to.node('MatMul', [rows, turned]),
-      back: (to, probabilities) => to.node('MatMul', [probabilities, weight!]),
+      back: (to, probabilities) => to.node('MatMul', [probabilities, weight]),
     };
   }
+  const matrix = emittedMatrix(emitter, parts, false);
+  const adjoint = emittedMatrix(emitter, parts, true);
   if (emitter.device !== 'cpu') {
     return {
-      logits: (to, rows) =>
-        int8Product(to, rows, { weight: weight!, inputScale: inputScale!, outputScale: outputScale! }),
-      back: (to, probabilities) =>
-        dequantisedProduct(to, to.node('Mul', [probabilities, outputScale!]), transposed!, inputScale!),
+      logits: (to, rows) => int8Product(to, rows, matrix),
+      back: (to, probabilities) => int8Product(to, probabilities, adjoint),
     };
   }
   const dither = ditherOf(emitter, node.inputs[3]!.shape[1]!);
   return {
-    logits: (to, rows) =>
-      int8Product(to, rows, { weight: weight!, inputScale: inputScale!, outputScale: outputScale! }),
+    logits: (to, rows) => int8Product(to, rows, matrix),
     // Rounded to the nearest, all of a distribution's tail would be lost: of what lies below half a step a share
     // as large as its part of a step is rounded up instead.
     back: (to, probabilities) => {
-      const scaled = to.node('Mul', [probabilities, outputScale!]);
+      const scaled = to.node('Mul', [probabilities, adjoint.inputScale]);
       const step = rowSteps(to, scaled, LEVELS);
       const dithered = to.node('Gemm', [patternOf(to, step), dither, scaled]);
-      return productOfRows(to, dithered, { step, zero: 0, weight: transposed!, outputScale: inputScale! });
+      return productOfRows(to, dithered, { step, zero: 0, weight: adjoint.weight, outputScale: adjoint.outputScale });
     },
   };
 }

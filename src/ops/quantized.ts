@@ -1,4 +1,4 @@
-import { sizeOf } from '../graph/dim.js';
+import { sizeOf, type Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { int8Matmul } from './build.js';
 import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
@@ -7,68 +7,84 @@ import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
 
-/**
- * How many times the mean magnitude of its row a value is at most rounded to 8 bits; what exceeds it is multiplied in
- * float32 (LLM.int8(), Dettmers et al., 2022). Of normal values none of 10²⁰ exceeds it.
- */
-const OUTLIER = 12;
-
 /** The smallest scale of a row: a row of zeros stays zeros. */
 const SMALLEST = 1e-30;
 
 /** Entries that share a scale. */
 export const INT4_BLOCK = 32;
 
-type Five<T> = [T, T, T, T, T];
+type Parts<T> = [T, T, T, T, T, T, T];
 
 const frozen = (): never => {
   throw new Error('a weight in 8 bits is frozen: it has no gradient, keep it in float32 to train it');
 };
 
-interface EmittedMatrix {
+/** A product's matrix by its ONNX names: what multiplies rows, (K, N), and the scales and outliers of both its sides. */
+export interface EmittedMatrix {
   readonly weight: string;
+  /** (K), absent where it is 1 outside of the outliers. */
+  readonly rowScale: string | undefined;
+  /** Scales of the outliers (K) → those that `outliers` names are read. */
   readonly inputScale: string;
   readonly outputScale: string;
+  /** Columns of the rows that are multiplied in float32; absent where there are none. */
+  readonly outliers: string | undefined;
+}
+
+/** The sides of a matrix for x · W, or for the adjoint g · Wᵀ. */
+export function emittedMatrix(emitter: Emitter, parts: readonly Value[], adjoint: boolean): EmittedMatrix {
+  const [weight, transposed, inputScale, outputScale, inputOutliers, outputOutliers] = parts as [
+    Value,
+    Value,
+    Value,
+    Value,
+    Value,
+    Value,
+  ];
+  const outliers = adjoint ? outputOutliers : inputOutliers;
+  const rows = emitter.name(adjoint ? outputScale : inputScale);
+  return {
+    weight: emitter.name(adjoint ? transposed : weight),
+    rowScale: adjoint ? rows : undefined,
+    inputScale: rows,
+    outputScale: emitter.name(adjoint ? inputScale : outputScale),
+    outliers: emitter.isEmpty(outliers) ? undefined : emitter.name(outliers),
+  };
 }
 
 /** Writes the product of rows (n, K) with a matrix (K, N) in 8 bits. */
-export function int8Product(emitter: Emitter, x: string, { weight, inputScale, outputScale }: EmittedMatrix): string {
-  if (emitter.device !== 'cpu')
+export function int8Product(emitter: Emitter, x: string, matrix: EmittedMatrix): string {
+  const { weight, rowScale, inputScale, outputScale, outliers } = matrix;
+  if (emitter.device !== 'cpu') {
     return dequantisedProduct(emitter, emitter.node('Mul', [x, inputScale]), weight, outputScale);
-  const scaled = emitter.node('Mul', [x, inputScale]);
-  const magnitudes = emitter.node('Abs', [scaled]);
-  const number = (value: number): string => emitter.constant('float32', [], [value]);
-  const mean = emitter.node('ReduceMean', [magnitudes, emitter.constant('int64', [1], [1])], { keepdims: 1 });
-  const highest = emitter.node('Max', [emitter.node('Mul', [mean, number(OUTLIER / LEVELS)]), number(SMALLEST)]);
-  const step = emitter.node('Min', [rowSteps(emitter, magnitudes, LEVELS), highest]);
+  }
+  const scale = outliers === undefined ? rowScale : withoutOutliers(emitter, inputScale, rowScale, outliers);
+  const scaled = scale === undefined ? x : emitter.node('Mul', [x, scale]);
+  const step = rowSteps(emitter, emitter.node('Abs', [scaled]), LEVELS);
   const product = productOfRows(emitter, scaled, { step, zero: LEVELS + 1, weight, outputScale });
+  if (outliers === undefined) return product;
+  const chosen = emitter.node('Mul', [
+    emitter.node('Gather', [x, outliers], { axis: 1 }),
+    emitter.node('Gather', [inputScale, outliers]),
+  ]);
+  const rows = emitter.node('Cast', [emitter.node('Gather', [weight, outliers], { axis: 0 })], { to: 1 });
+  return emitter.node('Gemm', [chosen, emitter.node('Mul', [rows, outputScale]), product]);
+}
 
-  // What the largest integers do not reach, column by column of x; mostly there is none.
-  const reach = emitter.node('Mul', [step, number(LEVELS + 0.5)]);
-  const beyond = emitter.node(
-    'ReduceMax',
-    [emitter.node('Sub', [magnitudes, reach]), emitter.constant('int64', [1], [0])],
-    { keepdims: 0 },
-  );
-  const columns = emitter.node('Reshape', [
-    emitter.node('NonZero', [emitter.node('Greater', [beyond, number(0)])]),
-    emitter.constant('int64', [1], [-1]),
-  ]);
-  const there = emitter.node('Gather', [scaled, columns], { axis: 1 });
-  const reached = emitter.node('Max', [
-    emitter.node('Min', [there, emitter.node('Mul', [step, number(LEVELS)])]),
-    emitter.node('Mul', [step, number(-LEVELS - 1)]),
-  ]);
-  const rows = emitter.node('Cast', [emitter.node('Gather', [weight, columns], { axis: 0 })], { to: 1 });
-  const rest = [emitter.node('Sub', [there, reached]), emitter.node('Mul', [rows, outputScale]), product];
-  return emitter.node('Gemm', rest);
+/** The scale of the rows, 0 at the outliers. */
+function withoutOutliers(emitter: Emitter, inputScale: string, rowScale: string | undefined, outliers: string): string {
+  const shape = (of: string): string => emitter.node('Shape', [of]);
+  const number = (value: number): string => emitter.constant('float32', [], [value]);
+  const rest = rowScale ?? emitter.node('Expand', [number(1), shape(inputScale)]);
+  const zeros = emitter.node('Expand', [number(0), shape(outliers)]);
+  return emitter.node('ScatterElements', [rest, outliers, zeros]);
 }
 
 /**
  * Rows (n, K) · Q (K, N) · diag(scale) in float32 with the matrix widened on the way: for devices without 8-bit kernels.
  * The rows are not rounded, so it is nearer to the float32 product than the other is.
  */
-export function dequantisedProduct(emitter: Emitter, rows: string, weight: string, scale: string): string {
+function dequantisedProduct(emitter: Emitter, rows: string, weight: string, scale: string): string {
   return emitter.node('MatMul', [rows, emitter.node('DequantizeLinear', [weight, scale], { axis: 1 })]);
 }
 
@@ -96,42 +112,39 @@ export function productOfRows(
 }
 
 /**
- * Products with a frozen matrix kept in 8 bits. Both sides of the matrix have scales, W = diag(c) · Q · diag(s), so that
- * neither a large row nor a large column of W costs the others their precision. Each row of x is rounded with a scale of
- * its own, and outliers are multiplied apart ("LLM.int8()", Dettmers et al., 2022, https://arxiv.org/abs/2208.07339), so
- * that what a token computes does not depend on what it is batched with; sums are exact 32-bit integers.
+ * Products with a frozen matrix kept in 8 bits, W = diag(c) · Q · diag(s): s is a scale for each output, c is 1 but for
+ * the columns of outliers. Each row of x is rounded with a scale of its own, so that what a token computes does not
+ * depend on what it is batched with; sums are exact 32-bit integers. Outliers of either side are known beforehand and
+ * multiplied apart in float32, on the side where they are rows' entries ("LLM.int8()", Dettmers et al., 2022,
+ * https://arxiv.org/abs/2208.07339): a channel that is large in every token would cost all others their precision.
  */
 export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
-  // y = ((x ∘ c) / r → 8 bits) · Q ∘ s · r + rest · Q ∘ s, r = min(max |x ∘ c|, 12 · mean |x ∘ c|) / 127 of each row
+  // y = (x / r → 8 bits) · Q ∘ s · r, r = max |x| / 127 of each row; adjoint: y = (x ∘ s / r → 8 bits) · Qᵀ ∘ c · r
   int8Matmul: {
-    infer: (inputs) => {
-      arity(inputs, 5);
-      const [x, weight, transposed, inputScale, outputScale] = inputs as Five<TensorType>;
-      requireDType(['float32'], x, inputScale, outputScale);
-      requireDType(['int8'], weight, transposed);
-      requireRank(weight, 2, 'the matrix');
-      const [inner, outer] = [weight.shape[0]!, weight.shape[1]!];
-      requireShape(transposed, [outer, inner], 'the transposed matrix');
-      requireShape(inputScale, [inner], 'the scales of the inputs');
-      requireShape(outputScale, [outer], 'the scales of the outputs');
+    infer: (inputs, { adjoint }) => {
+      arity(inputs, 7);
+      const [x, weight] = inputs as Parts<TensorType>;
+      requireDType(['float32'], x);
+      const [inner, outer] = requireInt8(inputs.slice(1));
       requireAxis(x, x.shape.length - 1);
-      requireShape({ ...x, shape: x.shape.slice(-1) }, [inner], 'a row of the left side');
-      return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), outer] }];
+      requireShape({ ...x, shape: x.shape.slice(-1) }, [adjoint ? outer : inner], 'a row of the left side');
+      return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), weight.shape[adjoint ? 0 : 1]!] }];
     },
-    emit: (emitter, node) => {
-      const [x, weight, , inputScale, outputScale] = node.inputs.map((input) => emitter.name(input)) as Five<string>;
-      const { shape } = node.inputs[0]!;
-      const matrix = { weight, inputScale, outputScale };
+    emit: (emitter, node, { adjoint }) => {
+      const [left] = node.inputs as Parts<Value>;
+      const x = emitter.name(left);
+      const { shape } = left;
+      const matrix = emittedMatrix(emitter, node.inputs.slice(1), adjoint);
       if (shape.length === 2) return [int8Product(emitter, x, matrix)];
       const rows = emitter.dims([sizeOf(shape.slice(0, -1)), shape.at(-1)!]);
       const y = int8Product(emitter, emitter.node('Reshape', [x, rows]), matrix);
       return [emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
     },
-    // dx = ((dy ∘ s) · Qᵀ) ∘ c: the same product with the sides exchanged
-    vjp: ({ grad, inputs }) => {
-      const [, weight, transposed, inputScale, outputScale] = inputs as Five<Value>;
-      const adjoint = { weight: transposed, transposed: weight, inputScale: outputScale, outputScale: inputScale };
-      return [() => int8Matmul(grad, adjoint), frozen, frozen, frozen, frozen];
+    // dx = dy · Wᵀ: the same product with the sides exchanged
+    vjp: ({ grad, inputs, attributes: { adjoint } }) => {
+      const [, weight, transposed, inputScale, outputScale, inputOutliers, outputOutliers] = inputs as Parts<Value>;
+      const matrix = { weight, transposed, inputScale, outputScale, inputOutliers, outputOutliers };
+      return [() => int8Matmul(grad, matrix, !adjoint), ...inputs.slice(1).map(() => frozen)];
     },
   },
   // W[n, k] = scale[n, k/32] · (entry − 8), entries 0…15. The product rounds blocks of 32 of x to 8 bits: each row alone.
@@ -160,3 +173,26 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
     vjp: nonDifferentiable('a matrix in 4 bits is there to write texts with'),
   },
 };
+
+/** Checks the parts of a matrix (K, N) in 8 bits, and returns K and N. */
+export function requireInt8(parts: readonly TensorType[]): readonly [inner: Dim, outer: Dim] {
+  const [weight, transposed, inputScale, outputScale, inputOutliers, outputOutliers] = parts as [
+    TensorType,
+    TensorType,
+    TensorType,
+    TensorType,
+    TensorType,
+    TensorType,
+  ];
+  requireDType(['float32'], inputScale, outputScale);
+  requireDType(['int8'], weight, transposed);
+  requireDType(['int32'], inputOutliers, outputOutliers);
+  requireRank(weight, 2, 'the matrix');
+  const [inner, outer] = [weight.shape[0]!, weight.shape[1]!];
+  requireShape(transposed, [outer, inner], 'the transposed matrix');
+  requireShape(inputScale, [inner], 'the scales of the inputs');
+  requireShape(outputScale, [outer], 'the scales of the outputs');
+  requireRank(inputOutliers, 1, 'the outliers of the inputs');
+  requireRank(outputOutliers, 1, 'the outliers of the outputs');
+  return [inner, outer];
+}

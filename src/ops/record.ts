@@ -36,6 +36,8 @@ export interface Emitter {
   scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[];
   /** The name of a parameter as its file holds it, where that is in a narrower dtype than the graph's. */
   stored(value: Value): string | undefined;
+  /** Whether a parameter is part of the model and has no elements. */
+  isEmpty(value: Value): boolean;
   /** Whether anything reads a value: what nothing reads need not be computed. */
   reads(value: Value): boolean;
   /** A small tensor written into the model. */
@@ -104,7 +106,7 @@ export interface OpAttributes {
   where: NoAttributes;
   cast: { to: DType };
   matmul: { transA: boolean; transB: boolean };
-  int8Matmul: NoAttributes;
+  int8Matmul: { adjoint: boolean };
   int4Matmul: NoAttributes;
   reduceSum: { axes: readonly number[]; keepDims: boolean };
   reduceMean: { axes: readonly number[]; keepDims: boolean };

@@ -10,7 +10,7 @@ export interface StoredTensor {
   readonly file: string;
   readonly offset: number;
   readonly length: number;
-  /** One of F32, F16, BF16, I8, U8, by their safetensors names. */
+  /** One of F32, F16, BF16, I8, U8, I32, by their safetensors names. */
   readonly dtype: string;
   readonly shape: readonly number[];
 }
@@ -20,6 +20,7 @@ const formats = new Map<string, { readonly dtype: BoundTensor['dtype']; readonly
   ['F16', { dtype: 'float16', bytes: 2 }],
   ['BF16', { dtype: 'bfloat16', bytes: 2 }],
   ['I8', { dtype: 'int8', bytes: 1 }],
+  ['I32', { dtype: 'int32', bytes: 4 }],
   ['U8', { dtype: 'uint8', bytes: 1 }],
 ]);
 

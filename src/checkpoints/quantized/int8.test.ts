@@ -89,8 +89,8 @@ describe('the 8-bit form of a model', () => {
     const [file, ...others] = await readdir(join(folder, 'cache', 'int8'));
     expect(others).toEqual([]);
     const { tensors } = await readHeader(join(folder, 'cache', 'int8', file!));
-    // Seven matrices in each of two blocks, and the head; each lying, transposed and with two scales.
-    expect(tensors.size).toBe((2 * 7 + 1) * 4);
+    // Seven matrices in each of two blocks, and the head; each lying, transposed, with two scales and two lists of outliers.
+    expect(tensors.size).toBe((2 * 7 + 1) * 6);
     for (const name of ['model.layers.1.mlp.down_proj.weight', 'model.embed_tokens.weight']) {
       const [lying, turned] = [tensors.get(`${name}.int8`)!, tensors.get(`${name}.int8_transposed`)!];
       const [rows, columns] = lying.shape as [number, number];

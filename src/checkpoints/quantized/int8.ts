@@ -1,3 +1,4 @@
+import type { ChannelSource } from '../../models/channel-sources.js';
 import { int8Names } from '../../nn/context.js';
 import { requireTensors } from '../model-folder.js';
 import { readFloatRange, type TensorInfo } from '../safetensors.js';
@@ -11,36 +12,71 @@ const LEVELS = 127;
 /** Elements of a matrix in memory at a time as float32. */
 const BLOCK = 1 << 22;
 
+/** How many times the median of all channels an outlier is at least. */
+const OUTLIER = 6;
+
+/** At most one channel in so many is an outlier. */
+const RAREST = 16;
+
 /** W (out, in) ≈ diag(outputScale) · Q · diag(inputScale), Q of 8 bits. */
 export interface Int8Scales {
-  /** (in) */
+  /** (in): 1 but for columns that are outliers */
   readonly inputScale: Float32Array<ArrayBuffer>;
   /** (out) */
   readonly outputScale: Float32Array<ArrayBuffer>;
+  /** Columns that are large themselves, or meet large inputs, ascending. */
+  readonly inputOutliers: Int32Array<ArrayBuffer>;
+  /** Rows that are large, ascending. */
+  readonly outputOutliers: Int32Array<ArrayBuffer>;
 }
 
 export type ReadRows = (start: number, count: number) => Promise<Float32Array>;
 
 /**
- * Scales of a matrix given by rows: first each column's root mean square relative to the rows' mean magnitudes (so that a
- * column of outliers does not cost the others their precision), then each row's largest magnitude that is left.
+ * Scales and outliers of a matrix given by rows. A column is an outlier where its root mean square, relative to the rows'
+ * mean magnitudes, is far above the others': it gets a scale of its own, so that it does not cost them their precision.
+ * A row's scale is its largest magnitude that is left.
+ *
+ * @param inputs how large each channel of the input is, in any unit
  */
-export async function int8Scales(rows: number, columns: number, read: ReadRows): Promise<Int8Scales> {
+export async function int8Scales(
+  rows: number,
+  columns: number,
+  read: ReadRows,
+  inputs: ArrayLike<number> = [],
+): Promise<Int8Scales> {
   const squares = new Float64Array(columns);
   await eachRow(rows, columns, read, (row) => {
     const mean = meanMagnitude(row);
     if (mean === 0) return;
     for (let i = 0; i < columns; i++) squares[i]! += (row[i]! / mean) ** 2;
   });
-  const inputScale = Float32Array.from(squares, (sum) => (sum === 0 ? 1 : Math.sqrt(sum / rows)));
+  const sizes = Float64Array.from(squares, Math.sqrt);
+  const usual = median(sizes);
+  const large = outliersOf(sizes);
+  const inputScale = new Float32Array(columns).fill(1);
+  for (const column of large) inputScale[column] = sizes[column]! / usual;
   const outputScale = new Float32Array(rows);
   const scaled = new Float32Array(columns);
   await eachRow(rows, columns, read, (row, o) => {
     for (let i = 0; i < columns; i++) scaled[i] = row[i]! / inputScale[i]!;
     outputScale[o] = largestMagnitude(scaled) / LEVELS;
   });
-  return { inputScale, outputScale };
+  const inputOutliers = Int32Array.from(new Set([...large, ...outliersOf(inputs)])).sort();
+  return { inputScale, outputScale, inputOutliers, outputOutliers: Int32Array.from(outliersOf(outputScale)).sort() };
 }
+
+/** The channels that are far above the median, the largest first. */
+function outliersOf(sizes: ArrayLike<number>): number[] {
+  const bound = OUTLIER * median(sizes);
+  return Array.from(sizes, (_, channel) => channel)
+    .filter((channel) => bound > 0 && sizes[channel]! > bound)
+    .sort((a, b) => sizes[b]! - sizes[a]!)
+    .slice(0, Math.ceil(sizes.length / RAREST));
+}
+
+const median = (values: ArrayLike<number>): number =>
+  Float64Array.from(values).sort()[Math.floor(values.length / 2)] ?? 0;
 
 /** A row of Q, rounded to nearest. */
 export function quantizeRow(row: Float32Array, inputScale: Float32Array, outputScale: number, out: Int8Array): void {
@@ -54,18 +90,67 @@ export function quantizeRow(row: Float32Array, inputScale: Float32Array, outputS
  */
 export async function writeInt8(
   weights: ReadonlyMap<string, TensorInfo>,
-  names: Iterable<string>,
+  matrices: ReadonlyMap<string, ChannelSource>,
   file: string,
 ): Promise<void> {
   const sources: TensorSource[] = [];
-  for (const info of requireTensors(weights, names)) sources.push(...(await sourcesOf(info)));
+  const sizes = new InputSizes(weights);
+  for (const info of requireTensors(weights, matrices.keys())) {
+    sources.push(...(await sourcesOf(info, await sizes.of(matrices.get(info.name)!, info.shape[1]!))));
+  }
   await writePrepared(file, sources, 'int8');
 }
 
-async function sourcesOf(info: TensorInfo): Promise<TensorSource[]> {
+/** How large the input channels of matrices are, as the weights before them tell. */
+class InputSizes {
+  readonly #rows = new Map<string, Float64Array>();
+
+  constructor(private readonly weights: ReadonlyMap<string, TensorInfo>) {}
+
+  async of(source: ChannelSource, channels: number): Promise<Float64Array> {
+    const sizes = new Float64Array(channels).fill(1);
+    if ('rows' in source) {
+      for (const name of source.rows) {
+        const rows = await this.#rowSizes(name);
+        for (let channel = 0; channel < channels; channel++) sizes[channel]! *= rows[source.rowOf(channel)]!;
+      }
+      return sizes;
+    }
+    for (const name of source.writers) {
+      const rows = await this.#rowSizes(name);
+      for (let channel = 0; channel < channels; channel++) sizes[channel] = Math.max(sizes[channel]!, rows[channel]!);
+    }
+    const [norm] = requireTensors(this.weights, [source.norm]);
+    const factors = await readFloatRange(norm!, 0, channels);
+    return sizes.map((size, channel) => size * Math.abs(factors[channel]!));
+  }
+
+  /** Mean magnitude of each row, relative to the median row's. */
+  async #rowSizes(name: string): Promise<Float64Array> {
+    const known = this.#rows.get(name);
+    if (known !== undefined) return known;
+    const [info] = requireTensors(this.weights, [name]);
+    const [rows, columns] = info!.shape as [number, number];
+    const means = new Float64Array(rows);
+    await eachRow(rows, columns, rowReader(info!), (row, o) => {
+      means[o] = meanMagnitude(row);
+    });
+    const usual = median(means);
+    const sizes = usual === 0 ? means.fill(1) : means.map((mean) => mean / usual);
+    this.#rows.set(name, sizes);
+    return sizes;
+  }
+}
+
+const rowReader = (info: TensorInfo): ReadRows => {
+  const columns = info.shape[1]!;
+  return (start, count) => readFloatRange(info, start * columns, count * columns);
+};
+
+async function sourcesOf(info: TensorInfo, inputs: Float64Array): Promise<TensorSource[]> {
   const [rows, columns] = info.shape as [number, number];
-  const read: ReadRows = (start, count) => readFloatRange(info, start * columns, count * columns);
-  const scales = await int8Scales(rows, columns, read);
+  const read = rowReader(info);
+  const scales = await int8Scales(rows, columns, read, inputs);
   const names = int8Names(info.name);
 
   async function* asItLies(): AsyncGenerator<Int8Array> {
@@ -98,6 +183,8 @@ async function sourcesOf(info: TensorInfo): Promise<TensorSource[]> {
   return [
     sourceOfArray(names.inputScale, 'F32', [columns], scales.inputScale),
     sourceOfArray(names.outputScale, 'F32', [rows], scales.outputScale),
+    sourceOfArray(names.inputOutliers, 'I32', [scales.inputOutliers.length], scales.inputOutliers),
+    sourceOfArray(names.outputOutliers, 'I32', [scales.outputOutliers.length], scales.outputOutliers),
     { name: names.transposed, dtype: 'I8', shape: [rows, columns], bytes: lying },
     { name: names.weight, dtype: 'I8', shape: [columns, rows], bytes: transposed },
   ];
