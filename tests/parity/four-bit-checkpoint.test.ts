@@ -14,6 +14,7 @@ import {
   writeSafetensors,
 } from '../../src/checkpoints/safetensors-writer.js';
 import { openPolicy } from '../../src/generation/policy.js';
+import type { Tensor } from '../../src/graph/tensor.js';
 import { causalHidden, causalInputs, causalLogits } from '../../src/models/causal.js';
 import { ModelContext } from '../../src/nn/context.js';
 import { flattenRows } from '../../src/ops/build.js';
@@ -23,6 +24,7 @@ import { excess, golden, goldenJson, goldenTensors, positionsOf, take } from '..
 
 const runtime = new Runtime({ threads: 1 });
 const recorded = golden('nf4/checkpoint/model');
+const wholeRows = golden('nf4/whole_rows/model');
 let root: string;
 const cacheBefore = process.env['DUANZI_CACHE'];
 beforeAll(async () => {
@@ -39,8 +41,8 @@ afterAll(async () => {
 /**
  * A weight as the recording machine dequantised it. The library's kernel for AVX-512 (0.50.2) takes each row to begin
  * with a block of its own; where rows are no whole number of blocks, that gives values wrong scales. Its own quantiser,
- * its other kernels and this project count blocks over the whole tensor, as the two are the same for rows of whole
- * blocks, which published models have.
+ * its kernel in plain PyTorch (`portable.safetensors`) and this project count blocks over the whole tensor. The two are
+ * the same for rows of whole blocks (`whole_rows/`), which published models have.
  */
 function asRecorded(tensor: FourBitTensor): Float32Array {
   const [rows, columns] = tensor.shape as [number, number];
@@ -73,13 +75,14 @@ async function recordedWeights(): Promise<ReadonlyMap<string, TensorInfo>> {
   return new Map([...weights, ...(await readHeader(file)).tensors]);
 }
 
-async function logitsOf(weights: ReadonlyMap<string, TensorInfo>): Promise<Float32Array> {
-  const { config } = await openPolicy(recorded);
+type Batch = Awaited<ReturnType<typeof goldenTensors>>;
+
+async function logitsOf(model: string, weights: ReadonlyMap<string, TensorInfo>, batch: Batch): Promise<Float32Array> {
+  const { config } = await openPolicy(model);
   const context = new ModelContext(newGraph());
   const { hidden } = causalHidden(context, config, causalInputs(context));
   context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
   const program = await runtime.compile(context.graph, weights);
-  const batch = await goldenTensors('nf4/checkpoint/batch.safetensors');
   const mask = take(batch, 'attention_mask');
   const { logits } = await program.run({
     input_ids: take(batch, 'input_ids'),
@@ -88,6 +91,19 @@ async function logitsOf(weights: ReadonlyMap<string, TensorInfo>): Promise<Float
   });
   await program.dispose();
   return logits!.data as Float32Array;
+}
+
+/** Where there is a token, the logits are those recorded, within what was recommended with them. */
+function expectLogits(ours: Float32Array, theirs: Tensor, batch: Batch): void {
+  const mask = take(batch, 'attention_mask').data;
+  const vocabulary = theirs.data.length / mask.length;
+  for (const [at, real] of mask.entries()) {
+    if (real === 0) continue;
+    const row = [at * vocabulary, (at + 1) * vocabulary] as const;
+    expect(
+      excess(ours.subarray(...row), (theirs.data as Float32Array).subarray(...row), { atol: 2e-4 }),
+    ).toBeLessThanOrEqual(0);
+  }
 }
 
 const distance = (a: Float32Array, b: Float32Array): number =>
@@ -119,16 +135,27 @@ describe('a checkpoint that transformers saved in 4 bits', () => {
     }
   });
 
-  it('gives the recorded logits', async () => {
+  it('gives the recorded logits with the weights as they were recorded', async () => {
     const batch = await goldenTensors('nf4/checkpoint/batch.safetensors');
-    const mask = take(batch, 'attention_mask').data;
-    const [ours, theirs] = [await logitsOf(await recordedWeights()), take(batch, 'logits').data as Float32Array];
-    const vocabulary = theirs.length / mask.length;
-    for (const [at, real] of mask.entries()) {
-      if (real === 0) continue;
-      const row = [at * vocabulary, (at + 1) * vocabulary] as const;
-      expect(excess(ours.subarray(...row), theirs.subarray(...row), { atol: 2e-4 })).toBeLessThanOrEqual(0);
+    expectLogits(await logitsOf(recorded, await recordedWeights(), batch), take(batch, 'logits'), batch);
+  });
+
+  it.each([
+    ['rows that are no whole number of blocks', recorded, 'checkpoint', 'portable', ['logits']],
+    ['rows of whole blocks', wholeRows, 'whole_rows', 'batch', ['logits', 'logits_bitsandbytes']],
+  ])('gives the logits of bitsandbytes on its own weights: %s', async (_, model, name, file, outputs) => {
+    const batch = await goldenTensors(`nf4/${name}/batch.safetensors`);
+    const theirs = await goldenTensors(`nf4/${name}/${file}.safetensors`);
+    const { weights, quantized } = await openModelFolder(model);
+    const dequantized = [...theirs].filter(([key]) => key.startsWith('dequantized.'));
+    expect(dequantized).toHaveLength(7);
+    for (const [key, { data }] of dequantized) {
+      const weight = key.slice('dequantized.'.length);
+      expect(quantized.has(weight)).toBe(true);
+      expect((await readFloats(weights.get(weight)!)).data, weight).toEqual(data);
     }
+    const ours = await logitsOf(model, weights, batch);
+    for (const output of outputs) expectLogits(ours, take(theirs, output), batch);
   });
 
   it('is written byte for byte from the model that it was made of', async () => {
