@@ -9,7 +9,7 @@ import { stream } from '../../src/random.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
 import { collate, type SampleBatch } from '../../src/text/collate.js';
-import { dropoutSeed } from '../../src/training/dropout.js';
+import { dropoutFeeds } from '../../src/training/dropout.js';
 import { causalGraph } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { freshAdapter } from '../adapter.js';
@@ -56,7 +56,7 @@ async function learn(
     frozen: policy.model.weights,
     adamw: { weightDecay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 1 },
   });
-  return (batch, step) => sftStep(learner, [batch], 1e-4, [dropoutSeed(0, step)]);
+  return (batch, step) => sftStep(learner, [batch], 1e-4, [dropoutFeeds(0, step, [...Array(batch.batch).keys()])]);
 }
 
 /** Writes the completions of a group. */

@@ -8,7 +8,7 @@ import {
   tokensAtOnceOf,
 } from '../../src/training/classification.js';
 import { classifierConfig, startingWeights } from '../../src/training/classifier-start.js';
-import { dropoutSeed, dropsOut } from '../../src/training/dropout.js';
+import { dropoutFeeds, dropsOut } from '../../src/training/dropout.js';
 import { Learner } from '../../src/training/learner.js';
 import { rmBatches } from '../batches.js';
 import { costOf } from '../cost.js';
@@ -39,7 +39,10 @@ export async function rm(setup: Setup): Promise<Work> {
     once: async () => {
       const { sequences, labels } = batches.batch(step);
       const parts = classificationParts(config, { sequences, labels }, cutting);
-      const feeds = parts.map((part, i) => ({ ...part.feeds, ...(dropsOut(config) ? dropoutSeed(0, step, i) : {}) }));
+      const feeds = parts.map((part) => ({
+        ...part.feeds,
+        ...(dropsOut(config) ? dropoutFeeds(0, step, part.rows) : {}),
+      }));
       step++;
       const seconds = await timed(() => learner.step(feeds, section.learningRate));
       const real = sequences.reduce((sum, { length }) => sum + length, 0);

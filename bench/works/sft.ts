@@ -2,7 +2,7 @@ import { sftSection } from '../../src/config/sft.js';
 import { openPolicy } from '../../src/generation/policy.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { dropoutSeed } from '../../src/training/dropout.js';
+import { dropoutFeeds } from '../../src/training/dropout.js';
 import { causalGraph, supervisedPositions } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { freshAdapter } from '../adapter.js';
@@ -33,8 +33,8 @@ export async function sft(setup: Setup): Promise<Work> {
     description: `LoRA r${lora.r} on ${lora.targetModules.length} projections of ${cost.description}, ${batches.description}`,
     once: async () => {
       const samples = batches.batch(step);
-      const seed = dropoutSeed(0, step++);
-      const seconds = await timed(() => sftStep(learner, [samples], section.learningRate, [seed]));
+      const masks = dropoutFeeds(0, step++, [...Array(samples.batch).keys()]);
+      const seconds = await timed(() => sftStep(learner, [samples], section.learningRate, [masks]));
       const supervised = supervisedPositions(samples).length;
       const real = samples.attentionMask.reduce((a, b) => a + b, 0);
       return {

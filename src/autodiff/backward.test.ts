@@ -183,7 +183,7 @@ describe('backward', () => {
       const graph = newGraph();
       const x = graph.input('x', 'float32', [4]);
       const seed = graph.input('seed', 'uint32', []);
-      const loss = reduceSum(mul(x, dropoutMask(seed, [4], 0.5, 1, 'float32')));
+      const loss = reduceSum(mul(x, dropoutMask(seed, { shape: [4], rate: 0.5, salt: 1, dtype: 'float32' })));
       expect(() => backward(loss, [x])).not.toThrow();
     });
 

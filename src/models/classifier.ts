@@ -11,13 +11,13 @@ import type { PaddedTokens } from './padded-tokens.js';
 import { repeatRows } from './repeat-rows.js';
 
 /**
- * Declares a classifier's feeds and computes its logits, (copies·B, labels): the batch goes through `copies` times at
- * once, each time under dropout of its own. An encoder judges by its first token, a causal model by its last.
+ * Declares a classifier's feeds and computes its logits, (copies·B, labels), for as many copies of the batch as the
+ * context asks for. An encoder judges by its first token, a causal model by its last.
  */
-export function classifierLogits(context: ModelContext, config: ModelConfig, copies = 1): Value {
-  if (config.kind === 'encoder') return encoderClassify(context, config, encoderHidden(context, config, copies));
+export function classifierLogits(context: ModelContext, config: ModelConfig): Value {
+  if (config.kind === 'encoder') return encoderClassify(context, config, encoderHidden(context, config));
   const lastIndex = context.graph.input('last_index', 'int32', ['B']);
-  const inputs = repeatRows({ ...causalInputs(context), lastIndex }, copies);
+  const inputs = repeatRows({ ...causalInputs(context), lastIndex }, context.copies);
   const { hidden } = causalHidden(context, config, inputs);
   return lastScores(context, config, hidden, inputs.lastIndex);
 }

@@ -167,7 +167,7 @@ function disentangledAttention(
   let scores = matmul(query, key, { transB: true });
 
   if (positions !== undefined && terms.length > 0) {
-    const table = context.dropout(positions, config.hiddenDropoutProb);
+    const table = context.dropout(positions, config.hiddenDropoutProb, null);
     const columns = mulDims(2, length);
     /** (H, B, T, D) against the embeddings of the distances in one of the index's orders: (H, B, T, T). */
     const againstPositions = (rows: Value, name: string, order: 0 | 1): Value => {
@@ -186,7 +186,7 @@ function disentangledAttention(
       scores = add(scores, transpose(byKey, [0, 1, 3, 2]));
     }
   }
-  const weights = context.dropout(softmax(add(scores, bias)), config.attentionProbsDropoutProb);
+  const weights = context.dropout(softmax(add(scores, bias)), config.attentionProbsDropoutProb, 1);
   const mixed = transpose(matmul(weights, value), [1, 2, 0, 3]); // (B, T, H, D)
   return reshape(mixed, [batch, length, hiddenSize]);
 }

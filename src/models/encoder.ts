@@ -14,10 +14,11 @@ import type { PaddedTokens } from './padded-tokens.js';
 import { repeatRows } from './repeat-rows.js';
 
 /**
- * Declares the feeds of an encoder and computes its hidden states, (copies·B, T, hiddenSize): the batch goes through
- * `copies` times at once, each time under dropout of its own.
+ * Declares the feeds of an encoder and computes its hidden states, (copies·B, T, hiddenSize), for as many copies of the
+ * batch as the context asks for.
  */
-export function encoderHidden(context: ModelContext, config: EncoderConfig, copies = 1): Value {
+export function encoderHidden(context: ModelContext, config: EncoderConfig): Value {
+  const { copies } = context;
   if (config.modelType === 'deberta-v2') {
     const { relativeIndex, ...rows } = debertaV2Inputs(context);
     return debertaV2Hidden(context, config, { ...repeatRows(rows, copies), relativeIndex }).hidden;

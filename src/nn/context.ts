@@ -1,7 +1,17 @@
 import type { Dim } from '../graph/dim.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
-import { dropoutMask, int4Matmul, int8Matmul, matmul, mul, type Int4Matrix, type Int8Matrix } from '../ops/build.js';
+import {
+  add,
+  concat,
+  dropoutMask,
+  int4Matmul,
+  int8Matmul,
+  matmul,
+  mul,
+  type Int4Matrix,
+  type Int8Matrix,
+} from '../ops/build.js';
 import { INT4_BLOCK } from '../ops/quantized.js';
 
 /** Low-rank adapters on linear layers (Hu et al., 2021, https://arxiv.org/abs/2106.09685). */
@@ -26,17 +36,25 @@ export const isTarget = (settings: LoraSettings, module: string): boolean =>
 /** PEFT's name of a module's adapter weight. */
 export const loraName = (module: string, which: 'A' | 'B'): string => `base_model.model.${module}.lora_${which}.weight`;
 
-/** Draws dropout masks, each call with a salt of its own, all from the seed fed to a run. */
-export class DropoutSource {
+/**
+ * Draws dropout masks, each call with a salt of its own, from the seed and the ids of rows that are fed to a run: a row
+ * draws the same whichever rows go through the model with it, and however far they are padded.
+ */
+class DropoutSource {
   #salt = 0;
 
   constructor(
-    /** uint32 scalar. */
-    readonly seed: Value,
+    /** uint32 scalar, one for all that an optimizer step reads. */
+    private readonly seed: Value,
+    /** int32 (copies·B). */
+    private readonly rows: Value,
   ) {}
 
-  apply(x: Value, rate: number): Value {
-    return rate === 0 ? x : mul(x, dropoutMask(this.seed, x.shape, rate, ++this.#salt, x.dtype));
+  /** @param axis of the batch's rows; null where x has none */
+  apply(x: Value, rate: number, axis: number | null): Value {
+    if (rate === 0) return x;
+    const drawn = { shape: x.shape, rate, salt: ++this.#salt, dtype: x.dtype };
+    return mul(x, dropoutMask(this.seed, axis === null ? drawn : { ...drawn, rows: { ids: this.rows, axis } }));
   }
 }
 
@@ -89,6 +107,8 @@ export interface ContextOptions {
   readonly lora?: LoraSettings;
   /** Masks are drawn: a training graph. */
   readonly training?: boolean;
+  /** How often the batch goes through the model at once, each time under dropout of its own. Default: 1. */
+  readonly copies?: number;
   /** Gradients compute the blocks of the model again instead of keeping what is in them. */
   readonly recompute?: boolean | undefined;
 }
@@ -98,6 +118,7 @@ export class ModelContext {
   readonly dtype: DType;
   readonly lora: LoraSettings | undefined;
   readonly quantization: Quantization;
+  readonly copies: number;
   readonly #recompute: boolean;
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
@@ -111,7 +132,15 @@ export class ModelContext {
     this.lora = options.lora;
     this.quantization = options.quantization ?? 'float32';
     this.#recompute = options.recompute ?? false;
-    if (options.training === true) this.#dropout = new DropoutSource(graph.input('dropout_seed', 'uint32', []));
+    this.copies = options.copies ?? 1;
+    if (options.training === true) {
+      const rows = graph.input('dropout_rows', 'int32', ['B']);
+      const ofCopies = Array.from({ length: this.copies }, (_, copy) => add(mul(rows, this.copies), copy));
+      this.#dropout = new DropoutSource(
+        graph.input('dropout_seed', 'uint32', []),
+        this.copies === 1 ? rows : concat(ofCopies, 0),
+      );
+    }
   }
 
   /** Weights of the model itself that the graph has used, by their Hugging Face names. */
@@ -170,9 +199,13 @@ export class ModelContext {
     return this.#recompute ? this.graph.recompute(body) : body();
   }
 
-  /** Dropout in a training graph, nothing elsewhere. */
-  dropout(x: Value, rate: number): Value {
-    return this.#dropout?.apply(x, rate) ?? x;
+  /**
+   * Dropout in a training graph, nothing elsewhere.
+   *
+   * @param axis of the batch's rows in x; null where they share it
+   */
+  dropout(x: Value, rate: number, axis: number | null = 0): Value {
+    return this.#dropout?.apply(x, rate, axis) ?? x;
   }
 
   #declare(known: Map<string, Value>, name: string, shape: readonly Dim[], dtype = this.dtype): Value {

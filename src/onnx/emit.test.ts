@@ -238,7 +238,7 @@ describe('emit', () => {
       logSoftmax(x),
       rmsNorm(x, weight, 1e-6),
       layerNorm(x, weight, weight, 1e-6),
-      mul(x, dropoutMask(seed, x.shape, 0.5, 1, 'float32')),
+      mul(x, dropoutMask(seed, { shape: x.shape, rate: 0.5, salt: 1, dtype: 'float32' })),
       tokenLogProbs(x, graph.input('ids', 'int32', ['N'])),
     ];
     for (const [position, part] of parts.entries()) graph.output(`y${position}`, part);

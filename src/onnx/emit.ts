@@ -195,9 +195,17 @@ class ModelEmitter implements Emitter {
     return this.#read.has(value);
   }
 
+  once(key: string, make: () => string): string {
+    const known = this.#cache.get(key);
+    if (known !== undefined) return known;
+    const name = make();
+    this.#cache.set(key, name);
+    return name;
+  }
+
   constant(dtype: DType, shape: readonly number[], values: Iterable<number>): string {
     const { data } = tensor(dtype, shape, values);
-    return this.#once(`constant ${dtype} ${shape.join('x')} ${data.join(' ')}`, () => {
+    return this.once(`constant ${dtype} ${shape.join('x')} ${data.join(' ')}`, () => {
       const name = `constant_${this.#initializers.length}`;
       const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       this.#initializers.push({ name, dims: shape, dataType: onnxTypes[dtype], rawData });
@@ -207,7 +215,7 @@ class ModelEmitter implements Emitter {
 
   dims(dims: readonly Dim[]): string {
     if (dims.every((dim) => typeof dim === 'number')) return this.constant('int64', [dims.length], dims);
-    return this.#once(`dims ${dims.join(' ')}`, () => {
+    return this.once(`dims ${dims.join(' ')}`, () => {
       const parts = dims.map((dim) => this.#dim(dim));
       return parts.length === 1 ? parts[0]! : this.node('Concat', parts, { axis: 0 });
     });
@@ -216,7 +224,7 @@ class ModelEmitter implements Emitter {
   /** One dimension as an int64 tensor of shape (1). */
   #dim(dim: Dim): string {
     if (typeof dim === 'number') return this.constant('int64', [1], [dim]);
-    return this.#once(`dim ${dim}`, () =>
+    return this.once(`dim ${dim}`, () =>
       termsOf(dim)
         .map(({ coefficient, symbols }) => {
           const product = symbols.map((symbol) => this.#symbol(symbol));
@@ -229,7 +237,7 @@ class ModelEmitter implements Emitter {
 
   /** A symbol's value, from the shape of an input that has it as a dimension. */
   #symbol(symbol: string): string {
-    return this.#once(`dim ${symbol}`, () => {
+    return this.once(`dim ${symbol}`, () => {
       for (const [name, { shape }] of this.#inputs) {
         const axis = shape.indexOf(symbol);
         if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 });
@@ -255,14 +263,6 @@ class ModelEmitter implements Emitter {
     this.#initializers.push({ name, dims: shape, dataType: onnxTypes[dtype], ...tensorData(data) });
     if (dtype === value.dtype) this.#names.set(value, name);
     else this.#stored.set(value, name);
-  }
-
-  #once(key: string, make: () => string): string {
-    const known = this.#cache.get(key);
-    if (known !== undefined) return known;
-    const name = make();
-    this.#cache.set(key, name);
-    return name;
   }
 
   #write(

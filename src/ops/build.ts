@@ -263,10 +263,27 @@ export const iota = (graph: Graph, size: Dim): Value => apply(graph, 'iota', [],
 
 /**
  * A mask of 0 (with probability `rate`) and 1/(1−rate), a pure function of the seed (uint32 scalar), the salt, and
- * the element's position: the same on recomputation and on resume.
+ * the element's place: the same on recomputation and on resume.
+ *
+ * @param rows along `axis`, the batch's, an element's place is its row's id, int32 (size of the axis), and not where in
+ *   the batch the row happens to stand; without it all axes are counted
  */
-export const dropoutMask = (seed: Value, shape: readonly Dim[], rate: number, salt: number, dtype: DType): Value =>
-  apply(seed.graph, 'dropoutMask', [seed], { shape, rate, salt, dtype });
+export const dropoutMask = (
+  seed: Value,
+  { shape, rows, ...drawn }: { shape: readonly Dim[]; rate: number; salt: number; dtype: DType; rows?: MaskRows },
+): Value =>
+  apply(seed.graph, 'dropoutMask', rows === undefined ? [seed] : [seed, rows.ids], {
+    ...drawn,
+    shape,
+    rowAxis: rows?.axis,
+  });
+
+/** Which rows of an optimizer's batch stand along an axis. */
+export interface MaskRows {
+  /** int32 (size of the axis). */
+  readonly ids: Value;
+  readonly axis: number;
+}
 
 /** Sums a value down to a shape that broadcasts to it: the adjoint of broadcasting. */
 export function sumTo(x: Value, shape: readonly Dim[]): Value {

@@ -42,6 +42,8 @@ export interface Emitter {
   reads(value: Value): boolean;
   /** A small tensor written into the model. */
   constant(dtype: DType, shape: readonly number[], values: Iterable<number>): string;
+  /** What several nodes need alike: written by `make` where it is first asked for under `key`, and known from then on. */
+  once(key: string, make: () => string): string;
   /** A 1-D int64 tensor holding the dimensions at run time. */
   dims(dims: readonly Dim[]): string;
 }
@@ -133,7 +135,13 @@ export interface OpAttributes {
   linearLogProbs: { form: 'float' | 'int8'; chunk: number };
   rotary: NoAttributes;
   iota: { size: Dim };
-  dropoutMask: { shape: readonly Dim[]; rate: number; salt: number; dtype: DType };
+  dropoutMask: {
+    shape: readonly Dim[];
+    rowAxis: number | undefined;
+    rate: number;
+    salt: number;
+    dtype: DType;
+  };
   groupQueryAttention: { heads: number; kvHeads: number; scale: number };
 }
 

@@ -21,13 +21,14 @@ import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import { serializeTokenizer } from '../text/tokenizer-files.js';
 import { trainByteLevelBpe } from '../text/train-bpe.js';
 import { chunks } from '../training/chunks.js';
-import { dropoutSeed, dropsOut } from '../training/dropout.js';
+import { dropoutFeeds, dropsOut } from '../training/dropout.js';
 import { initialWeights } from '../training/initial-weights.js';
 import {
   causalGraph,
   causalLossFeeds,
   maskedGraph,
   maskedLossFeeds,
+  type BatchPiece,
   sum,
   supervisedPositions,
   type LanguageGraph,
@@ -123,7 +124,7 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => samples[i]!);
         const parts = objective.feeds(batch, ['step', step], atOnce);
-        const feeds = parts.map((part, i) => ({ ...part, ...objective.seed(step, i) }));
+        const feeds = parts.map((part) => ({ ...part.feeds, ...objective.masks(step, part.rows) }));
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
         return { loss, grad_norm: gradNorm };
@@ -134,7 +135,7 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
         for (let i = 0; i < heldOut.length && i < EVAL_BATCHES * section.batchSize; i += section.batchSize) {
           context.signal?.throwIfAborted();
           const batch = heldOut.slice(i, i + section.batchSize);
-          for (const feeds of objective.feeds(batch, ['evaluation', i], atOnce)) {
+          for (const { feeds } of objective.feeds(batch, ['evaluation', i], atOnce)) {
             const result = await evaluation.run({ ...feeds, ...learner.weights });
             loss += sum(result['token_loss']!);
             correct += sum(result['token_correct']!);
@@ -313,9 +314,9 @@ interface Objective {
   graph(training: boolean): LanguageGraph;
   encode(text: string): EncodedText;
   /** Feeds of a batch in pieces of `atOnce`; `path` names the random choices in it. */
-  feeds(samples: readonly EncodedText[], path: readonly (string | number)[], atOnce: number): Feeds[];
-  /** The dropout seed of a piece of a step, where the objective has dropout. */
-  seed(step: number, piece: number): Feeds;
+  feeds(samples: readonly EncodedText[], path: readonly (string | number)[], atOnce: number): BatchPiece[];
+  /** What dropout takes of rows of a step's batch, where the model has dropout. */
+  masks(step: number, rows: readonly number[]): Feeds;
 }
 
 function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, config: PretrainConfig): Objective {
@@ -327,17 +328,20 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     training: training && dropsOut(model),
     recompute: training && section.recompute,
   });
+  const masks = (step: number, rows: readonly number[]): Feeds =>
+    dropsOut(model) ? dropoutFeeds(config.seed, step, rows) : {};
   if (model.kind === 'causal') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {
       graph: (training) => causalGraph(model, { ...learning(training), statistics: !training }),
       encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
       feeds: (samples, _, atOnce) => {
-        const pieces = chunks(samples, atOnce).map(collateAll);
-        const tokens = pieces.reduce((total, piece) => total + supervisedPositions(piece).length, 0);
-        return pieces.map((piece) => causalLossFeeds(piece, tokens));
+        const pieces = chunks([...samples.keys()], atOnce);
+        const batches = pieces.map((rows) => collateAll(rows.map((row) => samples[row]!)));
+        const tokens = batches.reduce((total, piece) => total + supervisedPositions(piece).length, 0);
+        return pieces.map((rows, i) => ({ feeds: causalLossFeeds(batches[i]!, tokens), rows }));
       },
-      seed: (step, piece) => (dropsOut(model) ? dropoutSeed(config.seed, step, piece) : {}),
+      masks,
     };
   }
   const special = new Set(Object.values(tokenizer.special));
@@ -352,6 +356,6 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
     feeds: (samples, path, atOnce) =>
       maskedLossFeeds(model, collateAll(samples), rule, stream(config.seed, 'mask', ...path), atOnce),
-    seed: (step, piece) => (dropsOut(model) ? dropoutSeed(config.seed, step, piece) : {}),
+    masks,
   };
 }

@@ -26,7 +26,7 @@ import {
   tokensAtOnceOf,
 } from '../training/classification.js';
 import { classifierConfig, startingWeights } from '../training/classifier-start.js';
-import { dropoutSeed, dropsOut } from '../training/dropout.js';
+import { dropoutFeeds, dropsOut } from '../training/dropout.js';
 import { labelledTexts, type LabelledText } from '../training/labelled-texts.js';
 import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
@@ -138,9 +138,9 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
           { sequences, labels },
           { padId: padTokenId, passes, tokensAtOnce: Math.min(room, atOnce * passes * longest) },
         );
-        const feeds = parts.map((part, i) => ({
+        const feeds = parts.map((part) => ({
           ...part.feeds,
-          ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step, i) : {}),
+          ...(dropsOut(modelConfig) ? dropoutFeeds(config.seed, step, part.rows) : {}),
         }));
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const values: Record<string, number> = { accuracy: 0 };

@@ -22,7 +22,7 @@ import { collatePacks, packBestFit } from '../text/pack.js';
 import { samplesOf, type TextSample } from '../text/samples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { chunks } from '../training/chunks.js';
-import { dropoutSeed } from '../training/dropout.js';
+import { dropoutFeeds } from '../training/dropout.js';
 import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
@@ -119,9 +119,11 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
       replay: context.replay,
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
-        const batches = chunks(order.at(step), atOnce).map((ids) => samples.batch(ids));
-        const seeds = batches.map((_, i): Feeds => (lora.dropout > 0 ? dropoutSeed(config.seed, step, i) : {}));
-        const { tokens, ...metrics } = await sftStep(learner, batches, rate, seeds);
+        const pieces = chunks([...order.at(step).entries()], atOnce);
+        const batches = pieces.map((piece) => samples.batch(piece.map(([, id]) => id)));
+        const rowsOf = pieces.map((piece) => piece.map(([row]) => row));
+        const masks = rowsOf.map((own): Feeds => (lora.dropout > 0 ? dropoutFeeds(config.seed, step, own) : {}));
+        const { tokens, ...metrics } = await sftStep(learner, batches, rate, masks);
         tokensSeen += tokens;
         return metrics;
       },
@@ -170,17 +172,17 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
 }
 
 /**
- * One optimizer step on micro-batches: the loss is the sum over all supervised tokens of the step divided by their
+ * One optimizer step on micro-batches, with the feeds that dropout takes of each: the loss is the sum over all supervised tokens of the step divided by their
  * number, as TRL's SFTTrainer has it; accuracy and entropy are means of the micro-batches' means.
  */
 export async function sftStep(
   learner: Learner,
   batches: readonly SampleBatch[],
   rate: number,
-  seeds: readonly Feeds[],
+  masks: readonly Feeds[],
 ): Promise<Metrics & { tokens: number }> {
   const supervised = batches.reduce((total, batch) => total + supervisedPositions(batch).length, 0);
-  const feeds = batches.map((batch, i) => ({ ...causalLossFeeds(batch, supervised), ...seeds[i] }));
+  const feeds = batches.map((batch, i) => ({ ...causalLossFeeds(batch, supervised), ...masks[i] }));
   const { reports, gradNorm } = await learner.step(feeds, rate);
   const meanOf = (name: string): number =>
     reports.reduce((total, report) => total + sum(report[name]!) / report[name]!.data.length, 0) / reports.length;

@@ -30,7 +30,7 @@ export function bradleyTerryGraph(
   return { context, loss };
 }
 
-/** Feeds of `bradleyTerryGraph` except the dropout seed: the texts of pairs, the chosen ones first. */
+/** Feeds of `bradleyTerryGraph` except those of dropout: the texts of pairs, the chosen ones first. */
 export function bradleyTerryFeeds(config: ModelConfig, texts: PaddedTokens, divisor: number): Record<string, Tensor> {
   const pairs = texts.batch / 2;
   const rows = Array.from({ length: pairs }, (_, i) => i);

@@ -6,7 +6,7 @@ import type { DebertaV2Config } from '../models/config/deberta-v2.js';
 import { Runtime } from '../runtime/runtime.js';
 import { collateTexts } from '../text/collate.js';
 import { accuracyOf, classificationFeeds, classificationGraph, classificationParts } from './classification.js';
-import { dropoutSeed } from './dropout.js';
+import { dropoutFeeds } from './dropout.js';
 import { initialWeights } from './initial-weights.js';
 
 const runtime = new Runtime({ threads: 1 });
@@ -32,7 +32,7 @@ async function run(config: DebertaV2Config, rdropAlpha: number, step?: number): 
   const { graph, context } = classificationGraph(config, { rdropAlpha });
   const program = await runtime.compile(graph);
   const weights = initialWeights(context.weights, config.initializerRange, 1);
-  const seed = step === undefined ? {} : dropoutSeed(7, step);
+  const seed = step === undefined ? {} : dropoutFeeds(7, step, [0, 1, 2]);
   const result = await program.run({
     ...classificationFeeds(config, tokens, labels),
     ...Object.fromEntries(weights),

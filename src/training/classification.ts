@@ -11,7 +11,7 @@ import { collateTexts } from '../text/collate.js';
 import { partsByLength } from './by-length.js';
 import { dropsOut } from './dropout.js';
 
-/** A training graph of a classifier; reads `dropout_seed` where the model drops anything out. */
+/** A training graph of a classifier; reads the feeds of `dropoutFeeds` where the model drops anything out. */
 export interface ClassificationGraph {
   readonly graph: Graph;
   readonly context: ModelContext;
@@ -33,18 +33,17 @@ export function classificationGraph(
   config: ModelConfig,
   { rdropAlpha, recompute }: { readonly rdropAlpha: number; readonly recompute?: boolean },
 ): ClassificationGraph {
-  const training = dropsOut(config);
-  const context = new ModelContext(newGraph(), { training, recompute });
+  const copies = passesOf(config, rdropAlpha);
+  const context = new ModelContext(newGraph(), { training: dropsOut(config), copies, recompute });
   const { graph } = context;
   const labels = graph.input('labels', 'int32', ['B']);
   const share = graph.input('share', 'float32', []);
-  if (passesOf(config, rdropAlpha) === 1) {
-    const logits = classifierLogits(context, config);
+  const logits = classifierLogits(context, config);
+  if (copies === 1) {
     const loss = mul(crossEntropy(logits, labels), share);
     for (const [name, value] of Object.entries({ loss, ce: loss, logits })) graph.output(name, value);
     return { graph, context, loss };
   }
-  const logits = classifierLogits(context, config, 2);
   const [first, second] = [slice(logits, 0, 0, 'B'), slice(logits, 0, 'B', '2*B')];
   const parts = rDrop(first, second, labels, rdropAlpha);
   const loss = mul(parts.loss, share);
@@ -54,7 +53,7 @@ export function classificationGraph(
 }
 
 /**
- * Feeds of `classificationGraph` except the dropout seed.
+ * Feeds of `classificationGraph` except those of dropout.
  *
  * @param share of the batch's rows that these are
  */
@@ -80,6 +79,8 @@ export interface ClassificationPart {
   readonly feeds: Record<string, Tensor>;
   readonly labels: readonly number[];
   readonly tokens: PaddedTokens;
+  /** Where in the batch its rows stand. */
+  readonly rows: readonly number[];
 }
 
 /**
@@ -100,7 +101,7 @@ export function classificationParts(
     );
     const labels = rows.map((row) => batch.labels[row]!);
     const share = rows.length / lengths.length;
-    return { feeds: classificationFeeds(config, tokens, labels, share), labels, tokens };
+    return { feeds: classificationFeeds(config, tokens, labels, share), labels, tokens, rows };
   });
 }
 

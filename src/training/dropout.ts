@@ -2,9 +2,15 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import { dropoutOf, type ModelConfig } from '../models/config/model-config.js';
 import { stream } from '../random.js';
 
-/** The feed from which a training graph draws its dropout masks: one seed for each micro-batch of each step. */
-export const dropoutSeed = (seed: number, step: number, microBatch = 0): Record<string, Tensor> => ({
-  dropout_seed: tensor('uint32', [], [stream(seed, 'dropout', step, microBatch).uint32()]),
+/**
+ * The feeds from which a training graph draws its dropout masks: one seed for each step, and which rows of the optimizer's
+ * batch go through the model now. A row's masks do not depend on how the batch is cut.
+ *
+ * @param rows positions in the optimizer's batch, in the order of the batch that is fed
+ */
+export const dropoutFeeds = (seed: number, step: number, rows: readonly number[]): Record<string, Tensor> => ({
+  dropout_seed: tensor('uint32', [], [stream(seed, 'dropout', step).uint32()]),
+  dropout_rows: tensor('int32', [rows.length], rows),
 });
 
 /** Whether a training graph of all of a model's parameters draws masks at all. */

@@ -109,6 +109,13 @@ export interface MaskingRule {
   readonly special: ReadonlySet<number>;
 }
 
+/** What of a batch goes through the model at once. */
+export interface BatchPiece {
+  readonly feeds: Record<string, Tensor>;
+  /** Where in the batch its rows stand. */
+  readonly rows: readonly number[];
+}
+
 /**
  * Feeds of `maskedGraph`: of the chosen tokens 80 % become [MASK], 10 % a random token, 10 % stay (Devlin et al., 2019).
  * At least one token is chosen. The batch comes in pieces of `atOnce` rows, whose losses sum to its own; what is chosen
@@ -120,7 +127,7 @@ export function maskedLossFeeds(
   rule: MaskingRule,
   random: RandomStream,
   atOnce = batch.batch,
-): Record<string, Tensor>[] {
+): BatchPiece[] {
   const inputIds = Int32Array.from(batch.inputIds);
   const candidates: number[] = [];
   for (const [at, id] of inputIds.entries())
@@ -134,7 +141,7 @@ export function maskedLossFeeds(
     if (fate < 0.8) inputIds[at] = rule.maskId;
     else if (fate < 0.9) inputIds[at] = random.integer(rule.vocabSize);
   }
-  const pieces: Record<string, Tensor>[] = [];
+  const pieces: BatchPiece[] = [];
   for (let first = 0; first < batch.batch; first += atOnce) {
     const [start, end] = [first * batch.length, Math.min(first + atOnce, batch.batch) * batch.length];
     const own = [...chosen.keys()].filter((i) => chosen[i]! >= start && chosen[i]! < end);
@@ -146,7 +153,10 @@ export function maskedLossFeeds(
       attentionMask: batch.attentionMask.slice(start, end),
     };
     const [places, guessed] = [own.map((i) => chosen[i]! - start), own.map((i) => targets[i]!)];
-    pieces.push({ ...encoderFeeds(config, rows), ...lossFeeds(places, guessed, chosen.length) });
+    pieces.push({
+      feeds: { ...encoderFeeds(config, rows), ...lossFeeds(places, guessed, chosen.length) },
+      rows: Array.from({ length: rows.batch }, (_, row) => first + row),
+    });
   }
   return pieces;
 }

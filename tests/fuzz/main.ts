@@ -19,7 +19,7 @@ import { makeReaders, type Reader } from './readers.js';
 /** Milliseconds without a sign of life after which a reader hangs, on a machine that does other things too. */
 const HANGS = 120_000;
 /** Inputs that a process tries before the next reader has its turn. */
-const PIECE = 500;
+const PIECE = 2_500;
 
 /** What was seen of a reader so far. */
 const seenSchema = z.record(z.string(), z.object({ inputs: z.int(), refused: z.int(), findings: z.int() }));

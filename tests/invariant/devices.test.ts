@@ -22,6 +22,7 @@ import { rm } from '../../src/stages/rm.js';
 import { sft } from '../../src/stages/sft.js';
 import { collate, collateTexts } from '../../src/text/collate.js';
 import { classificationFeeds, classificationGraph } from '../../src/training/classification.js';
+import { dropoutFeeds } from '../../src/training/dropout.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
 import { expectClose } from '../support/expect-close.js';
 import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../support/mini-humor.js';
@@ -209,7 +210,7 @@ describe.runIf(absent === undefined)('webgpu', () => {
       withGradients(graph, loss, everything ? context.weights : context.loraWeights);
       const samples = SEQUENCES.map((inputIds) => ({ inputIds, completionMask: inputIds.map(() => 1 as const) }));
       const batch = causalLossFeeds(collate(samples, { padId: 318 }), 8);
-      const feeds = weightFeeds(graph, { ...batch, dropout_seed: tensor('uint32', [], [7]) });
+      const feeds = weightFeeds(graph, { ...batch, ...dropoutFeeds(7, 1, [...SEQUENCES.keys()]) });
       const { cpu, webgpu, placement } = await runOnBoth(graph, feeds);
       for (const name of ['loss', 'token_loss']) expectSame({ [name]: webgpu[name]! }, { [name]: cpu[name]! });
       expectOnDevice(placement);
@@ -220,7 +221,7 @@ describe.runIf(absent === undefined)('webgpu', () => {
     const { graph, loss, context } = classificationGraph(TINY_CLASSIFIER, { rdropAlpha: 1 });
     withGradients(graph, loss, context.weights);
     const batch = classificationFeeds(TINY_CLASSIFIER, collateTexts(SEQUENCES, { padId: 0 }), [1, 0]);
-    const feeds = weightFeeds(graph, { ...batch, dropout_seed: tensor('uint32', [], [7]) });
+    const feeds = weightFeeds(graph, { ...batch, ...dropoutFeeds(7, 1, [...SEQUENCES.keys()]) });
     const { cpu, webgpu, placement } = await runOnBoth(graph, feeds);
     expectSame(webgpu, cpu);
     expectOnDevice(placement);

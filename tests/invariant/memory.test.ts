@@ -61,7 +61,7 @@ const common = (section: string, steps: number): Record<string, unknown> => ({
 /** Trains what `name` says in `out`. */
 const TRAINERS = {
   sft: async (out: string, context: StageContext) => {
-    const own = { model: at('model'), 'data.file': at('rows.csv'), 'lora.r': 4, 'lora.dropout': 0, 'sft.samples': 0 };
+    const own = { model: at('model'), 'data.file': at('rows.csv'), 'lora.r': 4, 'lora.dropout': 0.3, 'sft.samples': 0 };
     return sft(await loadConfig({ stage: 'sft', flags: { ...common('sft', 3), ...own, out } }), context);
   },
   dpo: async (out: string, context: StageContext) => {
@@ -74,7 +74,15 @@ const TRAINERS = {
     return pretrain(await loadConfig({ stage: 'pretrain', flags }), context);
   },
   'pretrain, masked': async (out: string, context: StageContext) => {
-    const size = { vocabSize: 200, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, buckets: 8, dropout: 0 };
+    const size = {
+      vocabSize: 200,
+      hiddenSize: 16,
+      intermediateSize: 32,
+      layers: 1,
+      heads: 2,
+      buckets: 8,
+      dropout: 0.3,
+    };
     const own = Object.fromEntries(Object.entries(size).map(([key, value]) => [`pretrain.${key}`, value]));
     const flags = {
       ...common('pretrain', 2),
@@ -86,12 +94,12 @@ const TRAINERS = {
     return pretrain(await loadConfig({ stage: 'pretrain', flags }), context);
   },
   rm: async (out: string, context: StageContext) => {
-    const own = { model: at('encoder'), 'data.dir': at('data'), 'rm.dropout': 0, 'rm.baselines': false };
+    const own = { model: at('encoder'), 'data.dir': at('data'), 'rm.dropout': 0.3, 'rm.baselines': false };
     return rm(await loadConfig({ stage: 'rm', flags: { ...common('rm', 2), ...own, out } }), context);
   },
   'rm, pairs': async (out: string, context: StageContext) => {
     // Without centering nothing but rounding moves the bias, which Adam then makes steps of.
-    const own = { 'data.file': at('pairs.jsonl'), 'rm.dropout': 0, 'rm.objective': 'pairs', 'rm.centering': 0.1 };
+    const own = { 'data.file': at('pairs.jsonl'), 'rm.dropout': 0.3, 'rm.objective': 'pairs', 'rm.centering': 0.1 };
     const flags = { ...common('rm', 2), ...own, model: at('encoder'), out };
     return rm(await loadConfig({ stage: 'rm', flags }), context);
   },

@@ -5,7 +5,7 @@ import type { Tensor } from '../../src/graph/tensor.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { collate, collateTexts } from '../../src/text/collate.js';
 import { classificationFeeds, classificationGraph } from '../../src/training/classification.js';
-import { dropoutSeed } from '../../src/training/dropout.js';
+import { dropoutFeeds } from '../../src/training/dropout.js';
 import { initialWeights } from '../../src/training/initial-weights.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
 import { excess } from '../support/golden.js';
@@ -62,7 +62,7 @@ describe('gradients with blocks computed again are those without', () => {
       expect(graph.recomputed).toHaveLength(recompute ? config.numHiddenLayers : 0);
       const feeds = {
         ...causalLossFeeds(batch, 5),
-        ...dropoutSeed(7, 3),
+        ...dropoutFeeds(7, 3, [0, 1]),
         ...Object.fromEntries(initialWeights(context.weights, config.initializerRange, 1)),
         ...Object.fromEntries(initialWeights(context.loraWeights, config.initializerRange, 2)),
       };
@@ -84,7 +84,7 @@ describe('gradients with blocks computed again are those without', () => {
       const { graph, context, loss } = classificationGraph(TINY_CLASSIFIER, { rdropAlpha, recompute });
       const feeds = {
         ...classificationFeeds(TINY_CLASSIFIER, tokens, [1, 0]),
-        ...dropoutSeed(7, 3),
+        ...dropoutFeeds(7, 3, [0, 1]),
         ...Object.fromEntries(initialWeights(context.weights, TINY_CLASSIFIER.initializerRange, 1)),
       };
       return gradients({ graph, loss, trainable: context.weights }, feeds);

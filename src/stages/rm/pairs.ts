@@ -15,7 +15,7 @@ import { assertTokenizerFits } from '../../text/tokenizer.js';
 import { bradleyTerryFeeds, bradleyTerryGraph, rewardMetrics } from '../../training/bradley-terry.js';
 import { classifierConfig, startingWeights } from '../../training/classifier-start.js';
 import { chunks } from '../../training/chunks.js';
-import { dropoutSeed, dropsOut } from '../../training/dropout.js';
+import { dropoutFeeds, dropsOut } from '../../training/dropout.js';
 import { Learner } from '../../training/learner.js';
 import { trainLoop } from '../../training/loop.js';
 import { openRuntime } from '../../training/open-runtime.js';
@@ -94,11 +94,12 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => train[i]!);
-        const feeds = chunks(batch, atOnce).map((some, i) => {
-          const sequences = [...some.map(({ chosen }) => chosen), ...some.map(({ rejected }) => rejected)];
+        const feeds = chunks([...batch.entries()], atOnce).map((some) => {
+          const sequences = [...some.map(([, { chosen }]) => chosen), ...some.map(([, { rejected }]) => rejected)];
+          const rows = [...some.map(([pair]) => 2 * pair), ...some.map(([pair]) => 2 * pair + 1)];
           return {
             ...bradleyTerryFeeds(modelConfig, collateTexts(sequences, { padId: padTokenId }), batch.length),
-            ...(dropsOut(modelConfig) ? dropoutSeed(config.seed, step, i) : {}),
+            ...(dropsOut(modelConfig) ? dropoutFeeds(config.seed, step, rows) : {}),
           };
         });
         const { reports, gradNorm } = await learner.step(feeds, rate);
