@@ -2,6 +2,7 @@
 import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Tensor } from '../graph/tensor.js';
+import { integerProductsAreExact } from './exact-integers.js';
 import { Gate } from './gate.js';
 import { GpuMemory } from './gpu-memory.js';
 import { fromOrt, HostMemory, toOrt, type Memory } from './memory.js';
@@ -19,10 +20,12 @@ const sessions = new Map<number, InferenceSession>();
 // Other devices' sessions take and give tensors in the process's memory and copy them themselves.
 const memory: Memory = device === 'webgpu' ? new GpuMemory(device) : new HostMemory();
 let lastId = 0;
+let exactIntegers: Promise<boolean> | undefined;
 
 const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : memory.operand(value));
 
 async function create(bytes: Uint8Array, { threads, trace }: SessionSettings): Promise<number> {
+  exactIntegers ??= integerProductsAreExact();
   const session = await InferenceSession.create(bytes, {
     executionProviders: [device],
     intraOpNumThreads: threads,
@@ -33,8 +36,7 @@ async function create(bytes: Uint8Array, { threads, trace }: SessionSettings): P
     logSeverityLevel: 4,
     ...(trace !== undefined && { enableProfiling: true, profileFilePrefix: trace }),
     // Waiting threads sleep: as fast on an idle machine, and spinning would take the cores of whatever else runs.
-    // Without x64quantprecision a processor that lacks VNNI would let 16-bit sums of int8 products saturate.
-    extra: { session: { intra_op: { allow_spinning: '0' }, x64quantprecision: '1' } },
+    extra: { session: { intra_op: { allow_spinning: '0' }, x64quantprecision: (await exactIntegers) ? '0' : '1' } },
   });
   sessions.set(++lastId, session);
   return lastId;
