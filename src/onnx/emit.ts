@@ -43,7 +43,12 @@ interface NodeProto {
   input: string[];
   output: string[];
   name: string;
-  attribute: unknown[];
+  attribute: AttributeProto[];
+}
+
+interface AttributeProto {
+  readonly name: string;
+  readonly g?: { readonly node: NodeProto[] };
 }
 
 class ModelEmitter implements Emitter {
@@ -76,8 +81,7 @@ class ModelEmitter implements Emitter {
         this.#declare(node.outputs[0]!, String(node.attributes['name']));
     }
     for (const node of this.#live) this.#emit(node);
-    // An output is a copy under its own name; the runtime folds the copy into the node before it.
-    for (const [name, value] of this.#outputs) this.#write(['Identity', [this.name(value)], {}, ''], [name]);
+    this.#nameOutputs();
     const bytes = encodeModel({
       irVersion: IR_VERSION,
       producerName: 'duanzi',
@@ -95,6 +99,24 @@ class ModelEmitter implements Emitter {
       },
     });
     return { bytes, inputs: this.#inputs, outputs: this.#outputs };
+  }
+
+  /**
+   * Gives what nodes compute the names of the outputs, so that it is written where they are wanted. What is not computed,
+   * or is an output already, becomes a copy: one that others read, too, the runtime would make itself, of all of it.
+   */
+  #nameOutputs(): void {
+    const computed = new Set(this.#nodes.flatMap(({ output }) => output));
+    const names = new Map<string, string>();
+    const copies: [from: string, to: string][] = [];
+    for (const [output, value] of this.#outputs) {
+      const name = this.name(value);
+      if (computed.has(name) && !names.has(name)) names.set(name, output);
+      else copies.push([name, output]);
+    }
+    rename(this.#nodes, names);
+    for (const [value, name] of this.#names) this.#names.set(value, names.get(name) ?? name);
+    for (const [from, to] of copies) this.#write(['Identity', [names.get(from) ?? from], {}, ''], [to]);
   }
 
   /**
@@ -274,13 +296,23 @@ class ModelEmitter implements Emitter {
   }
 }
 
+/** Renames values wherever they are made and read, in the bodies of nodes too. */
+function rename(nodes: readonly NodeProto[], names: ReadonlyMap<string, string>): void {
+  const renamed = (name: string): string => names.get(name) ?? name;
+  for (const node of nodes) {
+    node.input = node.input.map(renamed);
+    node.output = node.output.map(renamed);
+    for (const { g: body } of node.attribute) if (body !== undefined) rename(body.node, names);
+  }
+}
+
 function tensorData(data: BoundTensor['data']): Record<string, unknown> {
   if (data instanceof Uint8Array) return { rawData: data };
   const externalData = Object.entries(data).map(([key, value]) => ({ key, value: String(value) }));
   return { dataLocation: EXTERNAL, externalData };
 }
 
-function attributeProto(name: string, value: OnnxAttribute): Record<string, unknown> {
+function attributeProto(name: string, value: OnnxAttribute): AttributeProto & Record<string, unknown> {
   if (typeof value === 'number') return { name, i: value, type: attributeTypes.int };
   if (typeof value === 'string') return { name, s: new TextEncoder().encode(value), type: attributeTypes.string };
   if ('float' in value) return { name, f: value.float, type: attributeTypes.float };
