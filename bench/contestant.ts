@@ -2,6 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Failure } from '../src/cli/report-error.js';
+import type { Runner } from './lane.js';
 import type { Answer, Order, Used } from './messages.js';
 import type { Measurement, Setup, WorkName } from './work.js';
 
@@ -14,7 +15,7 @@ export class WorkFailed extends Error {
 }
 
 /** A work in a process of its own, which computes when asked and is idle otherwise: several can take turns. */
-export class Contestant {
+export class Contestant implements Runner<Measurement> {
   private constructor(
     private readonly child: ChildProcess,
     private readonly signal: AbortSignal,
@@ -36,8 +37,9 @@ export class Contestant {
     }
   }
 
-  async measure(): Promise<Measurement & Used> {
-    return (await ask(this.child, this.signal, { kind: 'once' }, 'measured')).measurement;
+  async measure(): Promise<Measurement & Used & { readonly gflops: number }> {
+    const { measurement } = await ask(this.child, this.signal, { kind: 'once' }, 'measured');
+    return { ...measurement, gflops: measurement.flops / measurement.seconds / 1e9 };
   }
 
   async end(): Promise<void> {

@@ -8,28 +8,38 @@ import { Contestant, WorkFailed } from './contestant.js';
 import { growth } from './growth/growth.js';
 import { describeMachine } from './machine.js';
 import { readOptions, type Options } from './options.js';
-import { race, type Row } from './race.js';
+import type { Entry } from './entries.js';
+import { race } from './race.js';
+import type { Row } from './row.js';
+import { startRows } from './start.js';
 import { writeRandomDeberta, writeRandomQwen3 } from './random-models.js';
 import { formatFindings, type Findings } from './report.js';
 import { spreadOf } from './statistics.js';
-import type { Setup, WorkName } from './work.js';
+import type { Setup } from './work.js';
 
 async function bench(options: Options, signal: AbortSignal): Promise<Findings> {
   const machine = describeMachine();
   const scratch = await mkdtemp(join(tmpdir(), 'duanzi-bench-'));
   try {
     const setup = await prepare(options, scratch);
-    const peer = options.peer === undefined ? undefined : { python: options.peer, script: resolve(options.peerScript) };
+    const { peerDtype: dtypes, peerScript, steps } = options;
+    const peer = options.peer === undefined ? undefined : { python: options.peer, script: resolve(peerScript), dtypes };
     const ceiling = await Contestant.start('ceiling', setup, signal);
     try {
       await ceiling.measure();
       const rows: Row[] = [];
-      const ceilings: number[] = [];
-      for (const work of options.works) {
+      const ceilings = [(await ceiling.measure()).gflops];
+      for (const [work, entries] of byWork(options.entries)) {
         note(`measuring ${work} …`);
-        const result = await race(work, setup, { ceiling, steps: options.steps, signal, peer });
-        rows.push(result.row);
+        const result = await race(entries, setup, { ceiling, steps, signal, peer });
+        rows.push(...result.rows);
         ceilings.push(...result.ceilings);
+      }
+      if (options.start) {
+        note('measuring how it starts …');
+        const input = join(scratch, 'first.jsonl');
+        await writeFile(input, `${JSON.stringify({ input_ids: [1, 2, 3] })}\n`);
+        rows.push(...(await startRows(setup, { steps, signal, input })));
       }
       const ceilingSpread = spreadOf(ceilings);
       return { machine, threads: setup.threads, ceiling: ceilingSpread.median, ceilingSpread, rows };
@@ -41,15 +51,22 @@ async function bench(options: Options, signal: AbortSignal): Promise<Findings> {
   }
 }
 
+function byWork(entries: readonly Entry[]): Map<string, Entry[]> {
+  const works = new Map<string, Entry[]>();
+  for (const entry of entries) works.set(entry.work, [...(works.get(entry.work) ?? []), entry]);
+  return works;
+}
+
 /** Makes the models that were not given and that the works need. */
 async function prepare(
-  { model, rm: reward, csv, threads, quantization, recompute, quick, works }: Options,
+  { model, rm: reward, csv, threads, recompute, quick, entries, start }: Options,
   scratch: string,
 ): Promise<Setup> {
-  const needs = (name: WorkName): boolean => works.includes(name);
+  const judged = entries.some(({ work }) => work === 'rm');
+  const writes = start || entries.some(({ work }) => work !== 'rm');
   const setup = {
     threads,
-    quantization,
+    quantization: 'float32' as const,
     recompute,
     quick,
     scratch,
@@ -57,11 +74,11 @@ async function prepare(
     model: resolve(model ?? join(scratch, 'qwen3')),
     rm: resolve(reward ?? join(scratch, 'deberta')),
   };
-  if (model === undefined && works.some((name) => name !== 'rm')) {
+  if (model === undefined && writes) {
     note('writing a random Qwen3 …');
     await writeRandomQwen3(setup.model, quick);
   }
-  if (reward === undefined && needs('rm')) {
+  if (reward === undefined && judged) {
     note('writing a random DeBERTa-v2 …');
     await writeRandomDeberta(setup.rm, quick);
   }

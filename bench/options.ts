@@ -3,38 +3,37 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { UserError } from '../src/errors.js';
-import type { WorkName } from './work.js';
+import { entriesOf, GROUPS, type Entry } from './entries.js';
+import { PEER_DTYPES } from './peer.js';
 
-/** Names for `--only`, and the works behind each. */
-const GROUPS: Readonly<Record<string, readonly WorkName[]>> = {
-  sft: ['sft'],
-  rm: ['rm'],
-  grpo: ['grpo'],
-  generate: ['generate-1', 'generate-64'],
-};
+/** Names separated by commas. */
+const listOf = <const Names extends readonly [string, ...string[]]>(names: Names) =>
+  z
+    .string()
+    .transform((given) => given.split(',').map((name) => name.trim()))
+    .pipe(z.array(z.enum(names)));
 
 const schema = z.object({
   model: z.string().optional(),
   rm: z.string().optional(),
   csv: z.string().optional(),
   json: z.string().optional(),
-  only: z
-    .string()
-    .transform((names) => names.split(',').map((name) => name.trim()))
-    .pipe(z.array(z.enum(Object.keys(GROUPS))))
-    .optional(),
+  only: listOf(GROUPS).optional(),
   peer: z.string().optional(),
+  peerDtype: listOf(PEER_DTYPES).default([...PEER_DTYPES]),
   peerScript: z.string().default(fileURLToPath(new URL('./peer/bench.py', import.meta.url))),
   steps: z.coerce.number().int().min(1).default(6),
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
-  quantization: z.enum(['float32', 'int8', 'int4']).default('float32'),
+  quantization: z.enum(['float32', 'int8', 'int4']).optional(),
   recompute: z.boolean().default(false),
   growth: z.string().optional(),
   quick: z.boolean().default(false),
 });
 
 export interface Options extends Omit<z.output<typeof schema>, 'only'> {
-  readonly works: readonly WorkName[];
+  readonly entries: readonly Entry[];
+  /** Whether starting is measured: `--help`, and from a start to the first token. */
+  readonly start: boolean;
 }
 
 /**
@@ -50,16 +49,14 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     .option('--rm <dir>', 'Reward model (default: random, 3 layers of a DeBERTa-v2 of 97M shape).')
     .option('--csv <file>', 'Rows to take texts from; both models then need a tokenizer (default: random tokens).')
     .option('--json <file>', 'Also write what was found as JSON.')
-    .option(
-      '--only <names>',
-      `Some of ${Object.keys(GROUPS).join(', ')}, separated by commas (default: all; grpo needs --csv).`,
-    )
+    .option('--only <names>', `Some of ${GROUPS.join(', ')}, separated by commas (default: all; grpo needs --csv).`)
     .option('--peer <python>', 'A Python with torch, transformers, trl and peft, which takes turns with this project.')
+    .option('--peer-dtype <names>', `In which of ${PEER_DTYPES.join(', ')} it computes (default: both).`)
     .option('--peer-script <file>', 'What it runs (default: bench/peer/bench.py).')
     .option('--steps <n>', 'Repetitions that count, after one that does not (default: 6).')
     .option(
       '--quantization <form>',
-      'How the base of the policy multiplies: float32, int8, or for generate and grpo int4 (default: float32).',
+      'How the base of the policy multiplies in every row: float32, int8, or for generate and grpo int4 (default: each row in its own form).',
     )
     .option('--threads <n>', `Threads of one computation (default: ${availableParallelism()}).`)
     .option('--recompute', 'Compute the blocks of a model again for the gradient (sft, rm): less memory, more time.')
@@ -82,7 +79,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     throw usage(`--${String(path[0])}: ${message}`);
   }
   const { only, ...rest } = parsed.data;
-  const names = only ?? Object.keys(GROUPS).filter((name) => name !== 'grpo' || rest.csv !== undefined);
+  const names = only ?? GROUPS.filter((name) => name !== 'grpo' || rest.csv !== undefined);
   if (rest.csv !== undefined && (names.some((name) => name !== 'rm') ? rest.model : rest.rm) === undefined) {
     throw usage('--csv needs models with tokenizers');
   }
@@ -93,7 +90,8 @@ export function readOptions(argv: readonly string[]): Options | undefined {
   if (rest.quantization === 'int4' && names.some((name) => name === 'sft' || name === 'rm')) {
     throw usage('--quantization int4 is for writing: give --only generate,grpo with it');
   }
-  return { ...rest, works: [...new Set(names)].flatMap((name) => GROUPS[name]!) };
+  const groups = [...new Set(names)];
+  return { ...rest, entries: entriesOf(groups, rest), start: groups.includes('start') };
 }
 
 const usage = (message: string): UserError =>

@@ -5,12 +5,14 @@ import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 import { UserError } from '../src/errors.js';
 import type { Used } from './messages.js';
-import type { Measurement, Setup, WorkName } from './work.js';
+import type { Runner } from './lane.js';
+import type { Setup, Turn, WorkName } from './work.js';
 
 /** Who else does the works: a Python, and the script that does them. */
 export interface PeerOptions {
   readonly python: string;
   readonly script: string;
+  readonly dtypes: readonly PeerDtype[];
 }
 
 export const PEER_DTYPES = ['float32', 'bfloat16'] as const;
@@ -19,6 +21,7 @@ export type PeerDtype = (typeof PEER_DTYPES)[number];
 const measured = z.object({
   seconds: z.number().positive(),
   amounts: z.record(z.string(), z.number()),
+  parts: z.record(z.string(), z.number().positive()).optional(),
   cpuSeconds: z.number(),
   peakBytes: z.number(),
 });
@@ -26,9 +29,10 @@ const measured = z.object({
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /** A work done by the Python libraries in a process of their own, when asked. */
-export class Peer {
+export class Peer implements Runner {
   private constructor(
-    readonly dtype: PeerDtype,
+    private readonly work: WorkName,
+    private readonly dtype: PeerDtype,
     private readonly child: Child,
     private readonly lines: Interface,
     private readonly said: string[],
@@ -52,13 +56,13 @@ export class Peer {
     for (const source of [child, child.stdin]) source.on('error', () => undefined);
     const said: string[] = [];
     child.stderr.on('data', (chunk: Buffer) => said.push(chunk.toString()));
-    const peer = new Peer(dtype, child, createInterface(child.stdout), said);
-    await peer.#answer(work);
+    const peer = new Peer(work, dtype, child, createInterface(child.stdout), said);
+    await peer.#answer();
     return peer;
   }
 
-  async measure(work: WorkName): Promise<Omit<Measurement, 'flops'> & Used> {
-    const answer = this.#answer(work);
+  async measure(): Promise<Turn & Used> {
+    const answer = this.#answer();
     this.child.stdin.write('once\n');
     return measured.parse(await answer);
   }
@@ -69,7 +73,7 @@ export class Peer {
     await once(this.child, 'exit');
   }
 
-  async #answer(work: WorkName): Promise<unknown> {
+  async #answer(): Promise<unknown> {
     const ended = new AbortController();
     try {
       const line = await Promise.race([
@@ -82,7 +86,7 @@ export class Peer {
     }
     throw new UserError({
       code: 'bench.peer',
-      message: `The peer cannot do ${work} in ${this.dtype}: ${this.said.join('').trim().split('\n').slice(-3).join(' | ') || 'it did not start'}`,
+      message: `The peer cannot do ${this.work} in ${this.dtype}: ${this.said.join('').trim().split('\n').slice(-3).join(' | ') || 'it did not start'}`,
       where: this.child.spawnargs.slice(0, 2).join(' '),
       fix: 'Give with --peer a Python that has torch, transformers, trl and peft, and models that they can read.',
     });

@@ -1,5 +1,5 @@
 import type { Machine } from './machine.js';
-import type { Row } from './race.js';
+import type { Row } from './row.js';
 import type { Spread } from './statistics.js';
 
 /** Everything that a benchmark found; `--json` writes it. */
@@ -23,11 +23,11 @@ export function formatFindings({ machine, threads, ceilingSpread, rows }: Findin
       unit,
       significant(seconds.median),
       `${significant(seconds.min)}–${significant(seconds.max)}`,
-      significant(cpuSecondsPerStep.median),
+      where(cpuSecondsPerStep?.median, significant),
       String(steps),
-      significant(gflops.median),
-      `${(share.median * 100).toFixed(0)} %`,
-      `${(peakRss / 2 ** 20).toFixed(0)} MiB`,
+      where(gflops?.median, significant),
+      where(share?.median, (each) => `${(each * 100).toFixed(0)} %`),
+      where(peakRss, mebibytes),
     ]),
   ];
   return [
@@ -37,9 +37,9 @@ export function formatFindings({ machine, threads, ceilingSpread, rows }: Findin
     '',
     ...aligned(table),
     '',
-    ...rows.flatMap(({ work, description, rates, ...beside }) => [
-      `${work}: ${description}`,
-      ...peerLines(beside),
+    ...rows.flatMap(({ rates, ...row }) => [
+      `${row.work}: ${row.description}`,
+      ...peerLines(row),
       `  ${Object.entries(rates)
         .map(([unit, { median }]) => `${significant(median)} ${unit}`)
         .join(', ')}`,
@@ -47,22 +47,32 @@ export function formatFindings({ machine, threads, ceilingSpread, rows }: Findin
   ].join('\n');
 }
 
+/** The row beside the peer, in the dtype that it is judged by and in the other one; memory where something is aimed at. */
 function peerLines({
-  peer,
+  peers = {},
   peerDtype,
-  ratio,
-  ratioSpread,
   target,
-  peerPeakRss,
   unit,
-}: Omit<Row, 'work' | 'description' | 'rates'>): string[] {
-  if (peer === undefined || ratio === undefined || ratioSpread === undefined || peerPeakRss === undefined) return [];
-  const range = `${significant(ratioSpread.min)}–${significant(ratioSpread.max)}`;
-  const aim = target === undefined ? '' : `, target ${target}×`;
-  return [
-    `  ${significant(ratio)}× the peer's ${significant(peer)} ${unit} in ${peerDtype ?? ''} (${range}${aim}), which took ${(peerPeakRss / 2 ** 20).toFixed(0)} MiB`,
-  ];
+  peakRss,
+  memoryRatio,
+  memoryTarget,
+}: Omit<Row, 'rates'>): string[] {
+  if (Object.keys(peers).length === 0) {
+    return unit === 'ms' && target !== undefined ? [`  target: at most ${target} ms`] : [];
+  }
+  const lines = Object.entries(peers).map(([dtype, { rate, ratio, peakRss: theirs }]) => {
+    const judged = dtype === peerDtype && target !== undefined ? `, target ${target}×` : '';
+    const range = `${significant(ratio.min)}–${significant(ratio.max)}`;
+    return `  ${significant(ratio.median)}× the peer's ${significant(rate.median)} ${unit} in ${dtype} (${range}${judged}), which took ${mebibytes(theirs)}`;
+  });
+  if (memoryTarget === undefined || memoryRatio === undefined || peakRss === undefined) return lines;
+  return [...lines, `  ${memoryRatio.toFixed(2)} of the peer's peak memory, target ${memoryTarget.toFixed(2)}`];
 }
+
+const where = (value: number | undefined, format: (value: number) => string): string =>
+  value === undefined ? '' : format(value);
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
 const significant = (value: number): string =>
   value >= 1000 ? Math.round(value).toLocaleString('en') : value.toPrecision(3);

@@ -1,6 +1,6 @@
 import type { Quantization } from '../src/nn/context.js';
 
-/** What can be measured. */
+/** What is repeated and measured. */
 export const WORKS = ['ceiling', 'sft', 'rm', 'grpo', 'generate-1', 'generate-64'] as const;
 export type WorkName = (typeof WORKS)[number];
 
@@ -22,13 +22,19 @@ export interface Setup {
   readonly scratch: string;
 }
 
-/** One repetition of a work. */
-export interface Measurement {
+/** What a repetition got through, and in how long. */
+export interface Turn {
   readonly seconds: number;
-  /** Floating-point operations that the work cannot do without, however it is done. */
-  readonly flops: number;
   /** What was got through, by unit; the first one is what the work is judged by. */
   readonly amounts: Readonly<Record<string, number>>;
+  /** Seconds of it that were spent on a part, by its name. */
+  readonly parts?: Readonly<Record<string, number>> | undefined;
+}
+
+/** One repetition of a work. */
+export interface Measurement extends Turn {
+  /** Floating-point operations that the work cannot do without, however it is done. */
+  readonly flops: number;
 }
 
 /** A work that is ready to be repeated. */

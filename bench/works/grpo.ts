@@ -1,6 +1,6 @@
 import { grpoSection } from '../../src/config/grpo.js';
 import { loadConfig } from '../../src/config/load.js';
-import { Decoder } from '../../src/generation/decoder.js';
+import { Decoder, type Completion } from '../../src/generation/decoder.js';
 import { openPolicy } from '../../src/generation/policy.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import { zeros, type Tensor } from '../../src/graph/tensor.js';
@@ -50,9 +50,17 @@ export async function grpo(setup: Setup): Promise<Work> {
   });
   const sampler = (await openPolicy(model, undefined, { quantization })).model;
   const rewards = await Rewards.open(runtime, config, new CopyIndex([]), () => undefined);
+  const decoder = await Decoder.create(runtime, { ...sampler, lora });
+  let writing = 0;
   const tools: RolloutTools = {
     policy,
-    decoder: await Decoder.create(runtime, { ...sampler, lora }),
+    decoder: {
+      generate: async (...given) => {
+        const completions: Completion[] = [];
+        writing += await timed(async () => completions.push(...(await decoder.generate(...given))));
+        return completions;
+      },
+    },
     scorer: await Scorer.create(runtime, { ...policy.model, lora }),
     reward: (rows) => rewards.score(rows, { groupSize: section.numGenerations, learn: true }),
     adapter: learner.weights,
@@ -70,6 +78,7 @@ export async function grpo(setup: Setup): Promise<Work> {
     once: async () => {
       const chosen = Array.from({ length: perRollout }, (_, i) => prompts[(number * perRollout + i) % prompts.length]!);
       let [written, read] = [0, 0];
+      writing = 0;
       const seconds = await timed(async () => {
         const rollout = await rollOut(chosen, number, tools, config);
         const order = stream(0, 'mix', number).shuffle(rollout.samples.length);
@@ -96,7 +105,8 @@ export async function grpo(setup: Setup): Promise<Work> {
       const { layerWeights: layers, headWeights: head } = cost;
       const flops =
         2 * (layers + head) * written + 2 * layers * read + 2 * head * written + 4 * (layers * read + head * written);
-      return { seconds, flops, amounts: { 'generated tokens': written, completions: section.completionsPerRollout } };
+      const amounts = { 'generated tokens': written, completions: section.completionsPerRollout };
+      return { seconds, flops, amounts, parts: { rollout: writing } };
     },
   };
 }

@@ -21,10 +21,10 @@ const findings = z.object({
       unit: z.string(),
       rates: z.record(z.string(), spread),
       secondsPerStep: spread,
-      cpuSecondsPerStep: spread,
-      share: spread,
+      cpuSecondsPerStep: spread.optional(),
+      share: spread.optional(),
       steps: z.literal(1),
-      peakRss: positive,
+      peakRss: positive.optional(),
     }),
   ),
 });
@@ -82,13 +82,19 @@ describe('the benchmark', () => {
     expect(threads).toBe(1);
     expect(rows.map(({ work, unit }) => [work, unit])).toEqual([
       ['sft', 'supervised tokens/s'],
+      ['sft-float32', 'supervised tokens/s'],
       ['rm', 'samples/s'],
+      ['rm-recompute', 'samples/s'],
       ['generate-1', 'tokens/s'],
       ['generate-64', 'tokens/s'],
+      ['help', 'ms'],
+      ['load', 'ms'],
     ]);
-    for (const { work, ours, unit, rates } of rows) {
+    for (const { work, ours, unit, rates, share, cpuSecondsPerStep, peakRss } of rows) {
       expect(stdout).toContain(`\n${work} `);
       expect(ours).toBe(rates[unit]!.median);
+      const computes = unit !== 'ms';
+      expect([share, cpuSecondsPerStep, peakRss].every((each) => (each !== undefined) === computes)).toBe(true);
     }
     expect(stdout).toMatch(/matmul ceiling, float32: .* GFLOP\/s/);
     expect((await readdir(at('scratch'))).filter((name) => name.startsWith('duanzi'))).toEqual([]);
@@ -108,6 +114,8 @@ describe('the benchmark', () => {
       '--quick',
       '--only',
       'rm,sft,grpo',
+      '--quantization',
+      'float32',
       '--steps',
       '1',
       '--json',
@@ -116,7 +124,7 @@ describe('the benchmark', () => {
     expect(stderr).not.toContain('writing');
     expect(code).toBe(0);
     const { rows } = findings.parse(JSON.parse(await readFile(at('rows.json'), 'utf8')));
-    expect(rows.map(({ work }) => work)).toEqual(['rm', 'sft', 'grpo']);
+    expect(rows.map(({ work }) => work)).toEqual(['rm', 'rm-recompute', 'sft', 'grpo', 'grpo-rollout']);
   });
 
   it.each([

@@ -49,7 +49,7 @@ export interface RolloutRecord {
 /** What writes and measures completions during a run. */
 export interface RolloutTools {
   readonly policy: Policy;
-  readonly decoder: Decoder;
+  readonly decoder: Pick<Decoder, 'generate'>;
   readonly scorer: Scorer;
   reward(rows: readonly RewardRow[]): Promise<Scored>;
   /** Current weights of the adapter that learns. */
