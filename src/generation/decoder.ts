@@ -1,11 +1,12 @@
 import type { Graph } from '../graph/graph.js';
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
 import type { CausalConfig } from '../models/config/causal.js';
-import { causalDecoder } from '../models/causal.js';
+import { causalDecoder, causalLogits } from '../models/causal.js';
 import { ModelContext, type ContextOptions, type LoraSettings, type Quantization } from '../nn/context.js';
+import { mul } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
-import { outputCandidates } from './candidate-blocks.js';
+import { outputBlockSums } from './block-sums.js';
 import { KeyValueCache } from './key-value-cache.js';
 import type { SamplingSettings } from './sampling-settings.js';
 import { passesOf, WaitingPrompts, type Prompt } from './waiting-prompts.js';
@@ -29,11 +30,17 @@ export const inferenceOptions = ({
   ...(lora === undefined ? {} : { lora: { ...lora, dropout: 0 } }),
 });
 
-/** The graph of one decoding step, or of the prompt pass, with what tokens are drawn from as outputs. */
+/**
+ * The graph of one decoding step, or of the prompt pass, with what tokens are drawn from as outputs. Its feed
+ * `inverse_temperature`, a float32 scalar, multiplies the rows before the head: a vocabulary is a longer row.
+ */
 export function decoderGraph(model: Omit<CausalModel, 'weights'>): Graph {
+  const { config } = model;
   const context = new ModelContext(newGraph(), inferenceOptions(model));
-  outputCandidates(causalDecoder(context, model.config));
-  return context.graph;
+  const { graph } = context;
+  const rows = mul(causalDecoder(context, config), graph.input('inverse_temperature', 'float32', []));
+  outputBlockSums(causalLogits(context, config, rows));
+  return graph;
 }
 
 export interface DecodeOptions {
@@ -126,7 +133,7 @@ export class Decoder {
     const size = Math.min(options.batchSize, prompts.length);
     const capacity = roundUp(Math.max(...prompts.map(({ length }) => length)) + maxNewTokens);
     const waiting = new WaitingPrompts(prompts);
-    const logits = await this.runtime.allocate('float32', [size, this.model.config.vocabSize]);
+    const weights = await this.runtime.allocate('float32', [size, this.model.config.vocabSize]);
     const cache = await KeyValueCache.allocate(this.runtime, this.model.config, size, capacity);
     const active: Row[] = [];
     const begun: Begun[] = [];
@@ -145,7 +152,7 @@ export class Decoder {
           signal?.throwIfAborted();
           if (begun.length === 0) {
             for (const pass of passesOf(waiting.take(size - active.length), PROMPT_TOKENS)) {
-              const { cache: prefix, rows } = await this.#promptPass(pass, options, logits);
+              const { cache: prefix, rows } = await this.#promptPass(pass, options, weights);
               done.tokens += rows.length;
               ended.push(...rows.map(({ row }) => row).filter(isDone));
               begun.push({ cache: prefix, rows: rows.filter(({ row }) => !isDone(row)) });
@@ -159,7 +166,7 @@ export class Decoder {
         if (active.length === 0) return;
 
         signal?.throwIfAborted();
-        await this.#nextPass(active, options, cache, logits);
+        await this.#nextPass(active, options, cache, weights);
         done.tokens += active.length;
         const finished = active.filter(isDone).map(finish);
         options.onProgress?.({ ...done });
@@ -168,7 +175,7 @@ export class Decoder {
         yield* finished;
       }
     } finally {
-      await logits.dispose();
+      await weights.dispose();
       for (const each of [cache, ...begun.map((prefix) => prefix.cache)]) await each.dispose();
     }
   }
@@ -178,7 +185,7 @@ export class Decoder {
   }
 
   /** Prompts, padded on the right, and the first token of each of their completions. */
-  async #promptPass(prompts: readonly Prompt[], options: DecodeOptions, logits: DeviceTensor): Promise<Begun> {
+  async #promptPass(prompts: readonly Prompt[], options: DecodeOptions, weights: DeviceTensor): Promise<Begun> {
     const length = Math.max(...prompts.map(({ ids }) => ids.length));
     const shape = [prompts.length, length];
     const inputIds = new Int32Array(prompts.length * length).fill(options.padTokenId);
@@ -203,7 +210,7 @@ export class Decoder {
           total_length: tensor('int32', [], [length]),
           output_index: vector(prompts.map(({ ids }, i) => i * length + ids.length - 1)),
         },
-        { cache, logits, options, draws: started.map(({ row, at }) => ({ row: at, random: row.random })) },
+        { cache, weights, options, draws: started.map(({ row, at }) => ({ row: at, random: row.random })) },
       );
       for (const [i, { row }] of started.entries()) append(row, drawn[i]!);
       return { cache, rows: started };
@@ -218,7 +225,7 @@ export class Decoder {
     rows: readonly Row[],
     options: DecodeOptions,
     cache: KeyValueCache,
-    logits: DeviceTensor,
+    weights: DeviceTensor,
   ): Promise<void> {
     const positions = rows.map(({ length }) => length);
     const drawn = await this.#run(
@@ -233,7 +240,7 @@ export class Decoder {
         total_length: tensor('int32', [], [Math.max(...positions) + 1]),
         output_index: vector([...rows.keys()]),
       },
-      { cache, logits, options, draws: rows.map(({ random }, row) => ({ row, random })) },
+      { cache, weights, options, draws: rows.map(({ random }, row) => ({ row, random })) },
     );
     for (const [i, row] of rows.entries()) {
       row.length++;
@@ -243,17 +250,17 @@ export class Decoder {
 
   async #run(
     feeds: Record<string, Tensor>,
-    on: { cache: KeyValueCache; logits: DeviceTensor; options: DecodeOptions; draws: readonly Draw[] },
+    on: { cache: KeyValueCache; weights: DeviceTensor; options: DecodeOptions; draws: readonly Draw[] },
   ): Promise<DrawnToken[]> {
     const { sampling, adapter } = on.options;
     const count = feeds['output_index']!.shape[0]!;
     const { past, present } = on.cache.firstRows(count);
-    const logits = on.logits.rows(count);
+    const weights = on.weights.rows(count);
     const outputs = await this.program.run(
       { ...feeds, ...this.drawer.feeds(sampling), ...past, ...adapter },
-      { ...present, logits },
+      { ...present, weights },
     );
-    return this.drawer.draw(on.draws, outputs, logits, sampling);
+    return this.drawer.draw(on.draws, outputs, weights, sampling);
   }
 }
 

@@ -11,7 +11,7 @@ import { checkSettings, type SamplingSettings } from './sampling-settings.js';
  * @throws UserError when a setting is out of range or a logit is not a number
  */
 export function filteredProbabilities(
-  logits: Float32Array,
+  logits: Float32Array | Float64Array,
   settings: SamplingSettings,
   history: ArrayLike<number> = [],
 ): Float64Array {

@@ -25,12 +25,12 @@ export class SamplerScratch {
  * passes over the vocabulary and without sorting it. Takes one uniform number from `random` (none at temperature 0) and
  * inverts the cumulative distribution over token ids.
  *
- * @param logits one row, (V,)
+ * @param logits one row, (V,), or those of some tokens, whose places in it are then what is drawn
  * @param history token ids that the repetition penalty applies to
  * @throws UserError when a setting is out of range or a logit is not a number
  */
 export function sampleToken(
-  logits: Float32Array,
+  logits: Float32Array | Float64Array,
   settings: SamplingSettings,
   random: { uniform(): number },
   scratch: SamplerScratch,
@@ -57,7 +57,7 @@ export function sampleToken(
  * @returns how many tokens are left, at least 1
  */
 export function selectCandidates(
-  logits: Float32Array,
+  logits: Float32Array | Float64Array,
   settings: SamplingSettings,
   scratch: SamplerScratch,
   history: ArrayLike<number> = noHistory,

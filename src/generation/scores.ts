@@ -6,7 +6,7 @@ import { UserError } from '../errors.js';
  * @throws RangeError when the lengths differ or the history holds an id outside the vocabulary
  */
 export function penalise(
-  logits: Float32Array,
+  logits: Float32Array | Float64Array,
   penalty: number,
   history: ArrayLike<number>,
   scores: Float64Array,

@@ -1,81 +1,123 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { wrap, type Tensor } from '../graph/tensor.js';
-import { add } from '../ops/build.js';
+import { wrap } from '../graph/tensor.js';
+import { mul } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import { stream } from '../random.js';
 import { Runtime, type DeviceTensor, type Program } from '../runtime/runtime.js';
-import { blockSizes, outputCandidates } from './candidate-blocks.js';
-import { sampleToken, SamplerScratch } from './sampler.js';
-import { unfiltered } from './sampling-settings.js';
-import { TokenDrawer } from './token-drawer.js';
+import { blockLength, outputBlockSums } from './block-sums.js';
+import { filteredProbabilities } from './filtered-probabilities.js';
+import { unfiltered, type SamplingSettings } from './sampling-settings.js';
+import { TokenDrawer, type DrawnToken } from './token-drawer.js';
 
 const ROWS = 3;
-/** Of 32 · 400 tokens 256 blocks come back. */
-const VOCABULARY = 12800;
+/** Ten blocks. */
+const VOCABULARY = 320;
+const DRAWS = 15_000;
 
 const runtime = new Runtime({ threads: 1 });
 let program: Program;
-let stored: DeviceTensor;
+let weights: DeviceTensor;
 beforeAll(async () => {
   const graph = newGraph();
-  const logits = add(graph.input('x', 'float32', ['B', VOCABULARY]), 0);
-  graph.output('logits', logits);
-  outputCandidates(logits);
+  const logits = graph.input('logits', 'float32', ['B', VOCABULARY]);
+  outputBlockSums(mul(logits, graph.input('inverse_temperature', 'float32', [])));
   program = await runtime.compile(graph);
-  stored = await runtime.allocate('float32', [ROWS, VOCABULARY]);
+  weights = await runtime.allocate('float32', [ROWS, VOCABULARY]);
 });
 afterAll(() => runtime.close());
 
-/** Rows of a peaked, a middling and a flat distribution. */
-function logitRows(number: number): Float32Array {
-  const random = stream(9, number);
-  return Float32Array.from(
-    { length: ROWS * VOCABULARY },
-    (_, i) => [4, 2, 0.1][Math.floor(i / VOCABULARY)]! * random.normal(),
-  );
+/** Rows of a peaked, a middling and a flat distribution; some tokens of the last are equal. */
+function logitRows(): Float32Array[] {
+  const random = stream(9);
+  return [4, 2, 0.3].map((spread) => {
+    const row = Float32Array.from({ length: VOCABULARY }, () => spread * random.normal());
+    return spread < 1 ? row.map((value) => Math.round(10 * value) / 10) : row;
+  });
+}
+
+async function draw(rows: readonly Float32Array[], settings: SamplingSettings, count: number): Promise<DrawnToken[][]> {
+  const drawer = new TokenDrawer(VOCABULARY);
+  const data = new Float32Array(rows.length * VOCABULARY);
+  for (const [i, row] of rows.entries()) data.set(row, i * VOCABULARY);
+  const feeds = { logits: wrap('float32', [rows.length, VOCABULARY], data), ...drawer.feeds(settings) };
+  const outputs = await program.run(feeds, { weights: weights.rows(rows.length) });
+  const random = stream(1, 'draws');
+  const draws = rows.flatMap((_, row) => Array.from({ length: count }, () => ({ row, random })));
+  const drawn = await drawer.draw(draws, outputs, weights, settings);
+  return rows.map((_, row) => drawn.slice(row * count, (row + 1) * count));
 }
 
 describe('TokenDrawer', () => {
   it.each([
-    ['top-p', { ...unfiltered, temperature: 0.8, topP: 0.95 }],
-    ['top-k', { ...unfiltered, temperature: 1.2, topK: 50 }],
-    ['top-k and top-p', { ...unfiltered, temperature: 1.2, topK: 500, topP: 0.9 }],
-    ['min-p', { ...unfiltered, minP: 0.1 }],
     ['no filter', { ...unfiltered, temperature: 0.8 }],
-    ['no temperature', { ...unfiltered, temperature: 0 }],
-  ])('draws with %s what the whole row gives, with its log-probability', async (_, settings) => {
-    const drawer = new TokenDrawer(VOCABULARY);
-    const scratch = new SamplerScratch(VOCABULARY);
-    const [mine, reference] = [stream(1, 'draws'), stream(1, 'draws')];
-    for (let number = 0; number < 15; number++) {
-      const data = logitRows(number);
-      const x: Tensor = wrap('float32', [ROWS, VOCABULARY], data);
-      const outputs = await program.run({ x, ...drawer.feeds(settings) }, { logits: stored });
-      const draws = [0, 1, 2, 0, 1, 2].map((row) => ({ row, random: mine }));
-      const drawn = await drawer.draw(draws, outputs, stored, settings);
-      for (const [i, { row }] of draws.entries()) {
-        const logits = data.subarray(row * VOCABULARY, (row + 1) * VOCABULARY);
-        const token = sampleToken(logits, settings, reference, scratch);
-        expect(drawn[i]!.token).toBe(token);
-        const temperature = settings.temperature || 1;
-        const total = logits.reduce((sum, logit) => sum + Math.exp(logit / temperature), 0);
-        expect(drawn[i]!.logProb).toBeCloseTo(logits[token]! / temperature - Math.log(total), 5);
+    ['top-p', { ...unfiltered, temperature: 0.8, topP: 0.95 }],
+    ['a small top-p', { ...unfiltered, topP: 0.1 }],
+    ['top-k', { ...unfiltered, temperature: 1.2, topK: 50 }],
+    ['top-k and top-p', { ...unfiltered, temperature: 1.2, topK: 40, topP: 0.9 }],
+    ['min-p', { ...unfiltered, minP: 0.1 }],
+    ['top-p and min-p', { ...unfiltered, topP: 0.8, minP: 0.3 }],
+  ])('draws each token with %s as often as its probability says, and says its log-probability', async (_, settings) => {
+    const rows = logitRows();
+    for (const [row, drawn] of (await draw(rows, settings, DRAWS)).entries()) {
+      const expected = filteredProbabilities(rows[row]!, settings);
+      const whole = filteredProbabilities(rows[row]!, { ...unfiltered, temperature: settings.temperature });
+      const counts = new Float64Array(VOCABULARY);
+      for (const { token } of drawn) counts[token]!++;
+      const differences = drawn.map(({ token, logProb }) => Math.abs(logProb - Math.log(whole[token]!)));
+      expect(Math.max(...differences)).toBeLessThan(1e-5);
+      let [chiSquare, kept, rare, rareCount] = [0, 0, 0, 0];
+      for (const [token, probability] of expected.entries()) {
+        if (probability === 0) expect(counts[token]).toBe(0);
+        else if (DRAWS * probability < 5) [rare, rareCount] = [rare + DRAWS * probability, rareCount + counts[token]!];
+        else
+          [chiSquare, kept] = [
+            chiSquare + (counts[token]! - DRAWS * probability) ** 2 / (DRAWS * probability),
+            kept + 1,
+          ];
       }
+      // χ² has mean n and variance 2n for n degrees of freedom; rare tokens are counted together.
+      expect(chiSquare).toBeLessThan(kept + 5 * Math.sqrt(2 * kept) + 5);
+      expect(Math.abs(rareCount - rare)).toBeLessThan(5 * Math.sqrt(rare) + 5);
     }
-    expect(mine.state()).toEqual(reference.state());
+  });
+
+  it('takes the first of the likeliest tokens at temperature 0, without a random number', async () => {
+    const rows = [new Float32Array(VOCABULARY).fill(-2), new Float32Array(VOCABULARY)];
+    rows[0]!.set([7, 7], 201);
+    const drawn = await draw(rows, { ...unfiltered, temperature: 0 }, 1);
+    expect(drawn.map(([first]) => first!.token)).toEqual([201, 0]);
+    expect(drawn[1]![0]!.logProb).toBeCloseTo(-Math.log(VOCABULARY), 5);
+  });
+
+  it('gives a row the same token whatever other rows are drawn from', async () => {
+    const settings = { ...unfiltered, topP: 0.9 };
+    const drawer = new TokenDrawer(VOCABULARY);
+    const data = Float32Array.from(logitRows().flatMap((row) => [...row]));
+    const feeds = { logits: wrap('float32', [ROWS, VOCABULARY], data), ...drawer.feeds(settings) };
+    const outputs = await program.run(feeds, { weights });
+    const own = (row: number) => ({ row, random: stream(row, 'own') });
+    const together = await drawer.draw([own(2), own(0), own(1)], outputs, weights, settings);
+    expect(await drawer.draw([own(1)], outputs, weights, settings)).toEqual(together.slice(2));
+  });
+
+  it.each([Number.NaN, Infinity])('refuses a row with a logit of %s', async (logit) => {
+    const row = new Float32Array(VOCABULARY);
+    row[17] = logit;
+    await expect(draw([row], unfiltered, 1)).rejects.toThrow('not all numbers');
+  });
+
+  it('refuses settings outside their range', async () => {
+    await expect(draw(logitRows(), { ...unfiltered, topP: 0 }, 1)).rejects.toThrow('topP is 0');
   });
 });
 
-describe('blockSizes', () => {
+describe('blockLength', () => {
   it.each([
-    [151936, { length: 32, chosen: 256 }],
-    [320, { length: 32, chosen: 10 }],
-    [21128, { length: 19, chosen: 256 }],
-    [13, { length: 13, chosen: 1 }],
-    [50257, { length: 29, chosen: 256 }],
-    [127, { length: 1, chosen: 127 }],
-  ])('of a vocabulary of %i divide it', (vocabSize, sizes) => {
-    expect(blockSizes(vocabSize)).toEqual(sizes);
-    expect(vocabSize % sizes.length).toBe(0);
+    [151936, 32],
+    [12800, 32],
+    [100, 25],
+    [7, 7],
+  ])('divides a vocabulary of %i', (vocabSize, length) => {
+    expect(blockLength(vocabSize)).toBe(length);
   });
 });

@@ -1,11 +1,12 @@
+import { UserError } from '../errors.js';
 import { wrap, type Tensor } from '../graph/tensor.js';
 import type { DeviceTensor } from '../runtime/runtime.js';
-import { blockSizes, type BlockSizes } from './candidate-blocks.js';
-import { CandidateSampler, type CandidateRow } from './candidate-sampler.js';
+import { blockLength } from './block-sums.js';
+import { placeAt, Preceding, RowSums, type Place } from './row-sums.js';
 import { sampleToken, SamplerScratch } from './sampler.js';
-import type { SamplingSettings } from './sampling-settings.js';
+import { checkSettings, type SamplingSettings } from './sampling-settings.js';
 
-/** A token to draw: from which row of logits, and by which random numbers. */
+/** A token to draw: from which row, and by which random numbers. */
 export interface Draw {
   readonly row: number;
   readonly random: { uniform(): number };
@@ -17,64 +18,155 @@ export interface DrawnToken {
   readonly logProb: number;
 }
 
-/** Draws tokens as `sampleToken` does, from the candidates that a decoding step brings back. */
-export class TokenDrawer {
-  readonly #sampler: CandidateSampler;
-  readonly #sizes: BlockSizes;
-  readonly #scratch: SamplerScratch;
+/** What a decoding step says of its rows; see `outputBlockSums`. */
+type StepOutputs = Readonly<Record<string, Tensor>>;
 
-  constructor(vocabSize: number) {
-    this.#sizes = blockSizes(vocabSize);
-    this.#sampler = new CandidateSampler(vocabSize, this.#sizes);
-    this.#scratch = new SamplerScratch(vocabSize);
+/** A draw on its way: the sums of its row, and where the weights of the row begin. */
+interface Open extends Draw {
+  readonly at: number;
+  readonly sums: RowSums;
+  readonly start: number;
+}
+
+/** Times that a token is drawn from the whole distribution before the filtered one is worked out. */
+const ATTEMPTS = 4;
+
+/** A row is read in so many parts, as far as it takes to know whether a token is in the nucleus. */
+const PARTS = 4;
+
+/**
+ * Draws tokens exactly from the filtered distribution of a step's rows, with few of their weights at hand. A token is
+ * drawn from the whole distribution, first its block by the sums of blocks, then itself by the weights of the block;
+ * it is kept if the filter leaves it and drawn anew if not, which gives each token that is left its share of what is left.
+ */
+export class TokenDrawer {
+  readonly #length: number;
+
+  constructor(private readonly vocabSize: number) {
+    this.#length = blockLength(vocabSize);
   }
 
-  /** The feed that goes with the settings. */
+  /** The feed that goes with the settings: what the logits are multiplied with. */
   feeds({ temperature }: SamplingSettings): Record<string, Tensor> {
-    return { inverse_temperature: wrap('float32', [], Float32Array.of(1 / dividing(temperature))) };
+    return { inverse_temperature: wrap('float32', [], Float32Array.of(temperature === 0 ? 1 : 1 / temperature)) };
   }
 
   /**
-   * One token for each draw. Where the candidates do not decide it the whole row is read.
+   * One token for each draw.
    *
-   * @param outputs `block_ids`, `block_logits` and `top_probability` of the step
-   * @param logits the step's logits, (rows or more, V), where they were computed
+   * @param outputs what came back from the step
+   * @param weights the step's weights, (rows or more, V), where they were computed
+   * @throws UserError when a setting is out of range or a logit is not a number
    */
   async draw(
     draws: readonly Draw[],
-    outputs: Readonly<Record<string, Tensor>>,
-    logits: DeviceTensor,
+    outputs: StepOutputs,
+    weights: DeviceTensor,
     settings: SamplingSettings,
   ): Promise<DrawnToken[]> {
-    const { temperature } = settings;
-    const drawn: DrawnToken[] = [];
-    for (const { row, random } of draws) {
-      const candidates = this.#rowOf(outputs, row);
-      const uniform = temperature === 0 ? 0 : random.uniform();
-      let token = this.#sampler.draw(candidates, settings, uniform);
-      let logit: number;
-      if (token === undefined) {
-        const scores = (await logits.readRows(row, 1)).data as Float32Array;
-        token = sampleToken(scores, settings, { uniform: () => uniform }, this.#scratch);
-        logit = scores[token]!;
-      } else {
-        logit = this.#sampler.logitOf(candidates, token);
+    checkSettings(settings);
+    const rows = new Map<number, RowSums>();
+    const open = draws.map((draw, at): Open => {
+      const sums = rows.get(draw.row) ?? this.#sumsOf(outputs, draw.row);
+      rows.set(draw.row, sums);
+      return { ...draw, at, sums, start: draw.row * this.vocabSize };
+    });
+    const drawn = new Array<DrawnToken>(draws.length);
+    const keep = ({ at, sums }: Open, { token, weight }: Place): void => {
+      drawn[at] = { token, logProb: Math.log(weight) - Math.log(sums.total) };
+    };
+    if (settings.temperature === 0) {
+      for (const each of open) keep(each, { token: this.#likeliest(outputs, each.row), weight: 1 });
+    } else if (settings.topK > 0 && settings.topK < this.vocabSize) {
+      for (const each of open) keep(each, await this.#amongLargest(each, weights, settings));
+    } else {
+      let rejected: Open[] = open;
+      for (let attempt = 0; attempt < ATTEMPTS && rejected.length > 0; attempt++) {
+        const places = await this.#drawWhole(rejected, weights);
+        const isLeft = await this.#areLeft(rejected, places, weights, settings);
+        for (const [i, each] of rejected.entries()) if (isLeft[i]!) keep(each, places[i]!);
+        rejected = rejected.filter((_, i) => !isLeft[i]!);
       }
-      drawn.push({ token, logProb: this.#sampler.logProbability(candidates, dividing(temperature), logit) });
+      const blocks = Array.from({ length: this.vocabSize / this.#length }, (_, block) => block);
+      for (const each of rejected) keep(each, await this.#amongBlocks(each, blocks, weights, settings));
     }
     return drawn;
   }
 
-  #rowOf(outputs: Readonly<Record<string, Tensor>>, row: number): CandidateRow {
-    const { chosen, length } = this.#sizes;
-    const part = (name: string, size: number) => outputs[name]!.data.subarray(row * size, (row + 1) * size);
-    return {
-      blockIds: part('block_ids', chosen) as Int32Array,
-      blockLogits: part('block_logits', chosen * length) as Float32Array,
-      topProbability: (outputs['top_probability']!.data as Float32Array)[row]!,
-    };
+  #sumsOf(outputs: StepOutputs, row: number): RowSums {
+    const count = this.vocabSize / this.#length;
+    const of = (name: string) => (outputs[name]!.data as Float32Array).subarray(row * count, (row + 1) * count);
+    const sums = new RowSums(of('block_sums'), of('block_maxima'));
+    if (sums.total > 0 && sums.total < Infinity) return sums;
+    throw new UserError({
+      code: 'generation.logits',
+      message: "The model's logits are not all numbers, so there is no next token to draw.",
+      where: 'logits',
+      fix: 'The weights are damaged or training has diverged: take an earlier checkpoint or a lower learning rate.',
+    });
+  }
+
+  #likeliest(outputs: StepOutputs, row: number): number {
+    const logits = outputs['best_logits']!.data.subarray(row * this.#length, (row + 1) * this.#length) as Float32Array;
+    const block = (outputs['best_block']!.data as Int32Array)[row]!;
+    return block * this.#length + logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+  }
+
+  /** A token of each row's whole distribution. */
+  async #drawWhole(open: readonly Open[], weights: DeviceTensor): Promise<Place[]> {
+    const length = this.#length;
+    const chosen = open.map(({ sums, random }) => sums.blockAt(random.uniform()));
+    const starts = open.map(({ start }, i) => start + chosen[i]!.block * length);
+    const parts = (await weights.readParts(starts, length)).data as Float32Array;
+    return chosen.map(({ block, rest }, i) => {
+      const part = parts.subarray(i * length, (i + 1) * length);
+      const place = placeAt(part, rest);
+      return { token: block * length + place, weight: part[place]! };
+    });
+  }
+
+  /** Whether top-p and min-p leave the tokens that were drawn. */
+  async #areLeft(
+    open: readonly Open[],
+    places: readonly Place[],
+    weights: DeviceTensor,
+    { topP, minP }: SamplingSettings,
+  ): Promise<boolean[]> {
+    const left = places.map((place, i): boolean | undefined => {
+      if (place.weight < minP) return false;
+      return topP === 1 ? true : open[i]!.sums.precededByLess(topP * open[i]!.sums.total, place);
+    });
+    const preceding = open.map(({ sums }, i) => new Preceding(places[i]!, topP * sums.total, sums.total));
+    const length = Math.ceil(this.vocabSize / PARTS / this.#length) * this.#length;
+    for (let first = 0; first < this.vocabSize; first += length) {
+      const unknown = [...left.keys()].filter((i) => left[i] === undefined);
+      if (unknown.length === 0) break;
+      const count = Math.min(length, this.vocabSize - first);
+      const starts = unknown.map((i) => open[i]!.start + first);
+      const parts = (await weights.readParts(starts, count)).data as Float32Array;
+      for (const [k, i] of unknown.entries())
+        left[i] = preceding[i]!.take(parts.subarray(k * count, (k + 1) * count), first);
+    }
+    return left.map((known, i) => known ?? preceding[i]!.decided);
+  }
+
+  /** A token of the k likeliest ones, which lie in the blocks with the k largest maxima. */
+  async #amongLargest(open: Open, weights: DeviceTensor, settings: SamplingSettings): Promise<Place> {
+    return this.#amongBlocks(open, open.sums.largestBlocks(settings.topK), weights, settings);
+  }
+
+  /** A token of what the filters leave, none of which lies outside of the blocks. */
+  async #amongBlocks(
+    { start, random }: Open,
+    blocks: readonly number[],
+    weights: DeviceTensor,
+    settings: SamplingSettings,
+  ): Promise<Place> {
+    const length = this.#length;
+    const starts = blocks.map((block) => start + block * length);
+    const parts = (await weights.readParts(starts, length)).data as Float32Array;
+    const scores = Float64Array.from(parts, Math.log);
+    const place = sampleToken(scores, { ...settings, temperature: 1 }, random, new SamplerScratch(scores.length));
+    return { token: blocks[Math.floor(place / length)]! * length + (place % length), weight: parts[place]! };
   }
 }
-
-/** What logits are divided by. */
-const dividing = (temperature: number): number => (temperature === 0 ? 1 : temperature);

@@ -59,14 +59,14 @@ export interface Writing {
   readonly newTokens: number;
 }
 
-/** What decoding takes: its own packed weights, the cache of keys and values, the logits of one position. */
+/** What decoding takes: its own packed weights, the cache of keys and values, the weights of one position's tokens. */
 export function writingParts(model: ShapedModel, { rows, prompts, promptLength, newTokens }: Writing): MemoryPart[] {
   const { config } = model;
   const graph = decoderGraph(model);
   const roundUp = (length: number): number => Math.ceil(length / CACHE_STEP) * CACHE_STEP;
   const capacity = roundUp(promptLength) + newTokens;
   const perPass = Math.max(1, Math.min(prompts, Math.floor(PROMPT_TOKENS / promptLength)));
-  const written = new Set([...graph.outputs].filter(([name]) => /^(present_|logits$)/.test(name)).map(([, v]) => v));
+  const written = new Set([...graph.outputs].filter(([name]) => /^(present_|weights$)/.test(name)).map(([, v]) => v));
   const session = inferenceSession(
     graph,
     [
@@ -79,7 +79,7 @@ export function writingParts(model: ShapedModel, { rows, prompts, promptLength, 
   return [
     ...sessionParts('writing', session),
     { name: 'keys and values of writing', bytes: perToken * (rows * capacity + prompts * roundUp(promptLength)) },
-    { name: 'logits of writing', bytes: rows * config.vocabSize * 4 },
+    { name: 'token weights of writing', bytes: rows * config.vocabSize * 4 },
   ];
 }
 

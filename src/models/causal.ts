@@ -152,13 +152,14 @@ export const pastName = (layer: number, which: 'key' | 'value'): string => `past
 export const presentName = (layer: number, which: 'key' | 'value'): string => `present_${which}.${layer}`;
 
 /**
- * One decoding step, or the prompt pass, over a key/value cache (B, kvHeads, M, headDim) for each layer: T new tokens
+ * One decoding step, or the prompt pass, without its head, over a key/value cache (B, kvHeads, M, headDim) for each layer: T new tokens
  * of each row are appended to the cache, which the runtime writes in place.
  *
  * Feeds: `input_ids`, `position_ids` (B, T); `last_index` int32 (B), each row's length after the step − 1;
  * `total_length` int32 scalar, the longest length after the step (T for the prompt pass); `output_index` int32 (B),
- * the row of the flattened (B·T) whose logits are wanted; `past_key.i`, `past_value.i`.
- * Outputs: `logits` (B, vocabSize), which are returned, and `present_*.i`.
+ * the row of the flattened (B·T) that is wanted; `past_key.i`, `past_value.i`. Outputs: `present_*.i`.
+ *
+ * @returns the wanted rows after the final norm, (B, hiddenSize)
  */
 export function causalDecoder(context: ModelContext, config: CausalConfig): Value {
   const { graph, dtype } = context;
@@ -187,8 +188,5 @@ export function causalDecoder(context: ModelContext, config: CausalConfig): Valu
     graph.output(presentName(layer, 'value'), presentValue);
     return output;
   });
-  const rows = gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
-  const logits = causalLogits(context, config, rows);
-  graph.output('logits', logits);
-  return logits;
+  return gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
 }

@@ -42,8 +42,15 @@ export class GpuMemory implements Memory {
     return shape.join() === buffer.shape.join() ? buffer.ort : view(buffer, shape);
   }
 
-  async get(handle: number, start: number, shape: readonly number[]): Promise<Tensor> {
+  async get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor> {
     const buffer = this.#held.at(handle);
+    const [start = 0] = starts;
+    if (starts.length > 1) {
+      const length = elementCount(shape) / starts.length;
+      const read = starts.flatMap((first) => Array.from({ length }, (_, i) => first + i));
+      const { y } = await (await this.#gather(buffer.dtype)).run({ x: flat(buffer), read: integers('int32', read) });
+      return { ...taken(y!), shape };
+    }
     if (start === 0) {
       const { y } = await (await this.#identity(buffer.dtype)).run({ x: this.operand({ handle, shape }) });
       return taken(y!);
@@ -86,6 +93,11 @@ export class GpuMemory implements Memory {
   async #slice(dtype: DType): Promise<InferenceSession> {
     const inputs = { x: dtype, start: 'int64', end: 'int64' } as const;
     return this.#helper('slice', dtype, inputs, [{ op: 'Slice', inputs: ['x', 'start', 'end'], output: 'y' }]);
+  }
+
+  async #gather(dtype: DType): Promise<InferenceSession> {
+    const inputs = { x: dtype, read: 'int32' } as const;
+    return this.#helper('gather', dtype, inputs, [{ op: 'Gather', inputs: ['x', 'read'], output: 'y' }]);
   }
 
   /** y = to, with from[read] at the positions `written`. */

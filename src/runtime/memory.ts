@@ -10,8 +10,8 @@ export interface Memory {
   allocate(dtype: DType, shape: readonly number[]): Promise<number>;
   /** As an operand or target of a run: all of it, or its first elements; its memory, not a copy. */
   operand(held: Held): OrtTensor;
-  /** A copy of elements from `start`. */
-  get(handle: number, start: number, shape: readonly number[]): Promise<Tensor>;
+  /** A copy of as many elements from each start on as together fill the shape. */
+  get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor>;
   set(handle: number, tensor: Tensor): Promise<void>;
   copy(pairs: readonly (readonly [from: number, to: number])[], blocks: readonly CopiedBlock[]): Promise<void>;
   free(handle: number): void;
@@ -71,10 +71,12 @@ export class HostMemory implements Memory {
     return length === tensor.data.length ? ort : toOrt({ dtype: tensor.dtype, shape, data: part(tensor, 0, length) });
   }
 
-  async get(handle: number, start: number, shape: readonly number[]): Promise<Tensor> {
+  async get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor> {
     const { tensor } = this.#held.at(handle);
-    const data = part(tensor, start, elementCount(shape)).slice() as typeof tensor.data;
-    return Promise.resolve({ dtype: tensor.dtype, shape, data });
+    const copy = zeros(tensor.dtype, shape);
+    const length = starts.length === 0 ? 0 : copy.data.length / starts.length;
+    for (const [i, start] of starts.entries()) copy.data.set(part(tensor, start, length) as never, i * length);
+    return Promise.resolve(copy);
   }
 
   async set(handle: number, { data }: Tensor): Promise<void> {

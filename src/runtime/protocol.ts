@@ -46,7 +46,13 @@ export type Request =
     }
   | { readonly kind: 'put'; readonly tensor: Tensor }
   | { readonly kind: 'allocate'; readonly dtype: DType; readonly shape: readonly number[] }
-  | { readonly kind: 'get'; readonly handle: number; readonly start: number; readonly shape: readonly number[] }
+  /** Elements from each of the starts on, so many of each, together filling the shape. */
+  | {
+      readonly kind: 'get';
+      readonly handle: number;
+      readonly starts: readonly number[];
+      readonly shape: readonly number[];
+    }
   | {
       readonly kind: 'copy';
       /** Handles of sources and targets; the same blocks are copied for each pair. */

@@ -23,15 +23,24 @@ export class DeviceTensor {
 
   /** A copy of its present content. */
   async read(): Promise<Tensor> {
-    return this.host.call({ kind: 'get', handle: this.handle, start: 0, shape: this.shape });
+    return this.host.call({ kind: 'get', handle: this.handle, starts: [0], shape: this.shape });
   }
 
   /** A copy of `count` rows of the first axis, from row `first`. */
   async readRows(first: number, count: number): Promise<Tensor> {
     requireRows(this, first, count);
     const rest = this.shape.slice(1);
-    const start = first * elementCount(rest);
-    return this.host.call({ kind: 'get', handle: this.handle, start, shape: [count, ...rest] });
+    const starts = [first * elementCount(rest)];
+    return this.host.call({ kind: 'get', handle: this.handle, starts, shape: [count, ...rest] });
+  }
+
+  /** Copies of parts, (starts, length): so many elements from each start on, counted in row-major order. */
+  async readParts(starts: readonly number[], length: number): Promise<Tensor> {
+    const size = elementCount(this.shape);
+    const beyond = starts.find((start) => !isWithin(start, length, size));
+    if (beyond !== undefined)
+      throw new RangeError(`${length} elements from ${beyond} are not all in ${describe(this)}`);
+    return this.host.call({ kind: 'get', handle: this.handle, starts, shape: [starts.length, length] });
   }
 
   /** The first `count` rows of the first axis, as a tensor that shares their memory and is freed with this one. */

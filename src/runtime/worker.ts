@@ -90,7 +90,7 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
     case 'allocate':
       return memory.allocate(request.dtype, request.shape);
     case 'get':
-      return memory.get(request.handle, request.start, request.shape);
+      return memory.get(request.handle, request.starts, request.shape);
     case 'copy':
       await memory.copy(request.pairs, request.blocks);
       return undefined;

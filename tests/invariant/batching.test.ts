@@ -286,7 +286,7 @@ describe('decoding', () => {
 
   it('over a cache gives the logits and log-probabilities of a full forward pass', async () => {
     const context = new ModelContext(newGraph(), { lora: policy.model.lora! });
-    causalDecoder(context, TINY);
+    context.graph.output('logits', causalLogits(context, TINY, causalDecoder(context, TINY)));
     const cached = await runtime.compile(context.graph, policy.folder.weights);
     const uncached = await uncachedProgram();
     const scorer = await Scorer.create(runtime, policy.model);
