@@ -24,7 +24,7 @@ const schema = z.object({
   peerScript: z.string().default(fileURLToPath(new URL('./peer/bench.py', import.meta.url))),
   steps: z.coerce.number().int().min(1).default(6),
   threads: z.coerce.number().int().min(1).default(availableParallelism()),
-  quantization: z.enum(['float32', 'int8', 'int4']).optional(),
+  quantization: z.enum(['float32', 'int8', 'int4', 'nf4']).optional(),
   recompute: z.boolean().default(false),
   growth: z.string().optional(),
   quick: z.boolean().default(false),

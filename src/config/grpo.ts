@@ -51,7 +51,7 @@ export const grpoSection = z
     topP: key(z.number().gt(0).max(1).default(0.95), 'Nucleus of the rollouts; 1 keeps all tokens.'),
     topK: key(count(0).default(0), 'Likeliest tokens kept in rollouts; 0 keeps all.'),
     samplerQuantization: key(
-      z.enum(['float32', 'int8', 'int4']).optional(),
+      z.enum(['float32', 'int8', 'int4', 'nf4']).optional(),
       'How the base multiplies where completions are written; as in training if not given.',
     ),
     samplerTolerance: key(

@@ -79,14 +79,25 @@ export function causalLogits(context: ModelContext, config: CausalConfig, rows: 
 /** Rows whose logits exist at a time: of 151,936 tokens those of 64 rows take 39 MB. */
 const CHUNK = 64;
 
+/** The same where the whole head is widened once more for every chunk. */
+const STREAMED_CHUNK = 128;
+
 /** Log-probabilities of ids int32 (N) at given rows (N, hiddenSize) by a frozen head, whose logits never exist all at once. */
 export function causalScores(context: ModelContext, config: CausalConfig, rows: Value, ids: Value): TokenScores {
   const shape = [config.vocabSize, config.hiddenSize] as const;
   const name = headName(config);
   const head = context.linearWeight(name, shape);
-  if (head.form === 'int4') throw new Error('a base in 4 bits writes texts; texts are scored in float32 or int8');
-  const chosen = gatherRows(context.weight(name, shape), ids);
-  return linearLogProbs({ hidden: rows, ids, rows: chosen }, head.form === 'int8' ? head.matrix : head.weight, CHUNK);
+  const scored = { hidden: rows, ids, rows: gatherRows(context.weight(name, shape), ids) };
+  switch (head.form) {
+    case 'float32':
+      return linearLogProbs(scored, head.weight, CHUNK);
+    case 'int8':
+      return linearLogProbs(scored, head.matrix, CHUNK);
+    case 'streamed':
+      return linearLogProbs(scored, { streamed: head.weight }, STREAMED_CHUNK);
+    default:
+      throw new Error(`a head in ${head.form} writes texts; texts are scored in another form`);
+  }
 }
 
 /** The block stack; how a block attends is the caller's: over the whole sequence, or over a cache. */

@@ -9,9 +9,13 @@ import {
   int8Matmul,
   matmul,
   mul,
+  nf4Matmul,
+  streamedMatmul,
   type Int4Matrix,
   type Int8Matrix,
+  type Nf4Matrix,
 } from '../ops/build.js';
+import { NF4_BLOCK, NF4_VALUES } from '../ops/nf4.js';
 import { INT4_BLOCK } from '../ops/quantized.js';
 
 /** Low-rank adapters on linear layers (Hu et al., 2021, https://arxiv.org/abs/2106.09685). */
@@ -59,13 +63,16 @@ class DropoutSource {
 }
 
 /** The form in which the frozen base multiplies: as it is stored, or rounded to 8 or 4 bits beforehand. */
-export type Quantization = 'float32' | 'int8' | 'int4';
+export type Quantization = 'float32' | 'int8' | 'int4' | 'nf4';
 
 /** The matrix of a linear layer, Hugging Face's (out, in), in the form in which the base is kept. */
 export type LinearWeight =
   | { readonly form: 'float32'; readonly weight: Value }
   | { readonly form: 'int8'; readonly matrix: Int8Matrix }
-  | { readonly form: 'int4'; readonly matrix: Int4Matrix };
+  | { readonly form: 'int4'; readonly matrix: Int4Matrix }
+  | { readonly form: 'nf4'; readonly matrix: Nf4Matrix }
+  /** As its file holds it, widened piece by piece in each product. */
+  | { readonly form: 'streamed'; readonly weight: Value };
 
 /** x (…, in) · Wᵀ → (…, out). */
 export function multiply(x: Value, weight: LinearWeight): Value {
@@ -76,6 +83,10 @@ export function multiply(x: Value, weight: LinearWeight): Value {
       return int8Matmul(x, weight.matrix);
     case 'int4':
       return int4Matmul(x, weight.matrix);
+    case 'nf4':
+      return nf4Matmul(x, weight.matrix);
+    case 'streamed':
+      return streamedMatmul(x, weight.weight);
   }
 }
 
@@ -89,7 +100,7 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
   outputOutliers: `${name}.int8_output_outliers`,
 });
 
-export { INT4_BLOCK };
+export { INT4_BLOCK, NF4_BLOCK, NF4_VALUES };
 
 /** The same for 4 bits; see `Int4Matrix`. */
 export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, string>> => ({
@@ -100,10 +111,25 @@ export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, strin
 /** Whether a matrix with so many inputs can be kept in 4 bits: its rows are whole blocks. */
 export const fitsInt4 = (inputs: number): boolean => inputs % INT4_BLOCK === 0;
 
+/** The same for NF4; see `Nf4Matrix`. */
+export const nf4Names = (name: string): Readonly<Record<'codes' | 'absmax', string>> => ({
+  codes: `${name}.nf4`,
+  absmax: `${name}.nf4_absmax`,
+});
+
+/**
+ * Whether NF4 is for a matrix: those of the blocks, where they are a whole number of blocks of codes. The embeddings and
+ * the head stay as they are, as bitsandbytes leaves them.
+ */
+export const fitsNf4 = (name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): boolean =>
+  /\.layers\.\d+\./.test(name) && (outputs * inputs) % NF4_BLOCK === 0;
+
 export interface ContextOptions {
   readonly dtype?: DType;
   /** Default: float32. */
   readonly quantization?: Quantization | undefined;
+  /** Matrices that are not rounded are read from their files piece by piece in each product; so in NF4 anyway. */
+  readonly streamed?: boolean | undefined;
   readonly lora?: LoraSettings;
   /** Masks are drawn: a training graph. */
   readonly training?: boolean;
@@ -120,6 +146,7 @@ export class ModelContext {
   readonly quantization: Quantization;
   readonly copies: number;
   readonly #recompute: boolean;
+  readonly #streamed: boolean;
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
   readonly #dropout: DropoutSource | undefined;
@@ -132,6 +159,7 @@ export class ModelContext {
     this.lora = options.lora;
     this.quantization = options.quantization ?? 'float32';
     this.#recompute = options.recompute ?? false;
+    this.#streamed = options.streamed ?? this.quantization === 'nf4';
     this.copies = options.copies ?? 1;
     if (options.training === true) {
       const rows = graph.input('dropout_rows', 'int32', ['B']);
@@ -159,33 +187,45 @@ export class ModelContext {
 
   /** The matrix of a linear layer, (out, in), to `multiply` with. */
   linearWeight(name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): LinearWeight {
-    if (this.quantization === 'float32' || (this.quantization === 'int4' && !fitsInt4(inputs))) {
-      return { form: 'float32', weight: this.weight(name, [outputs, inputs]) };
-    }
-    if (this.quantization === 'int4') {
+    const part = (partName: string, dtype: DType, shape: readonly Dim[]): Value =>
+      this.#declare(this.#weights, partName, shape, dtype);
+    if (this.quantization === 'int4' && fitsInt4(inputs)) {
       const blocks = inputs / INT4_BLOCK;
       const { packed, scale } = int4Names(name);
       return {
         form: 'int4',
         matrix: {
-          packed: this.#declare(this.#weights, packed, [outputs, blocks, INT4_BLOCK / 2], 'uint8'),
-          scale: this.#declare(this.#weights, scale, [outputs, blocks], 'float32'),
+          packed: part(packed, 'uint8', [outputs, blocks, INT4_BLOCK / 2]),
+          scale: part(scale, 'float32', [outputs, blocks]),
         },
       };
     }
+    if (this.quantization === 'nf4' && fitsNf4(name, [outputs, inputs])) {
+      const { codes, absmax } = nf4Names(name);
+      return {
+        form: 'nf4',
+        matrix: {
+          rows: outputs,
+          columns: inputs,
+          codes: part(codes, 'uint8', [(outputs * inputs) / 2]),
+          absmax: part(absmax, 'float32', [(outputs * inputs) / NF4_BLOCK]),
+        },
+      };
+    }
+    if (this.quantization !== 'int8') {
+      return { form: this.#streamed ? 'streamed' : 'float32', weight: this.weight(name, [outputs, inputs]) };
+    }
     const names = int8Names(name);
-    const part = (which: keyof Int8Matrix, dtype: DType, shape: readonly Dim[]): Value =>
-      this.#declare(this.#weights, names[which], shape, dtype);
     return {
       form: 'int8',
       matrix: {
-        weight: part('weight', 'int8', [inputs, outputs]),
-        transposed: part('transposed', 'int8', [outputs, inputs]),
-        inputScale: part('inputScale', 'float32', [inputs]),
-        outputScale: part('outputScale', 'float32', [outputs]),
+        weight: part(names.weight, 'int8', [inputs, outputs]),
+        transposed: part(names.transposed, 'int8', [outputs, inputs]),
+        inputScale: part(names.inputScale, 'float32', [inputs]),
+        outputScale: part(names.outputScale, 'float32', [outputs]),
         // How many there are the file says.
-        inputOutliers: part('inputOutliers', 'int32', [`outliers_${this.#weights.size}`]),
-        outputOutliers: part('outputOutliers', 'int32', [`outliers_${this.#weights.size}`]),
+        inputOutliers: part(names.inputOutliers, 'int32', [`outliers_${this.#weights.size}`]),
+        outputOutliers: part(names.outputOutliers, 'int32', [`outliers_${this.#weights.size}`]),
       },
     };
   }

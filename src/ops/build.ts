@@ -140,6 +140,24 @@ export interface Int4Matrix {
 export const int4Matmul = (x: Value, { packed, scale }: Int4Matrix): Value =>
   apply(x.graph, 'int4Matmul', [x, packed, scale], {});
 
+/** A frozen matrix (rows, columns) in NF4: see the op's record. */
+export interface Nf4Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  /** uint8 (rows·columns/2): two codes a byte, the first in the high half. */
+  readonly codes: Value;
+  /** float32 (rows·columns/64) */
+  readonly absmax: Value;
+}
+
+/** x (…, columns) · Wᵀ of a matrix in NF4 → (…, rows); adjoint: x (…, rows) · W → (…, columns). */
+export const nf4Matmul = (x: Value, { rows, columns, codes, absmax }: Nf4Matrix, adjoint = false): Value =>
+  apply(x.graph, 'nf4Matmul', [x, codes, absmax], { rows, columns, adjoint });
+
+/** x (…, K) · Wᵀ of a frozen matrix (N, K) that is read piece by piece → (…, N); adjoint: x (…, N) · W → (…, K). */
+export const streamedMatmul = (x: Value, matrix: Value, { adjoint = false } = {}): Value =>
+  apply(x.graph, 'streamedMatmul', [x, matrix], { adjoint });
+
 type Axes = number | readonly number[] | undefined;
 
 function reduce(op: 'reduceSum' | 'reduceMean' | 'reduceMax', x: Value, axes: Axes, keepDims: boolean): Value {
@@ -236,17 +254,18 @@ export interface TokenScores {
  * @param hidden (N, H)
  * @param ids int32 (N)
  * @param rows (N, H), the rows of the head's matrix that belong to the ids
- * @param head the matrix: (V, H) in a float dtype, or in 8 bits for a product with the hidden states
+ * @param head the matrix: (V, H) in a float dtype, also to be read piece by piece, or in 8 bits for a product with the
+ *   hidden states
  * @param chunk rows whose logits are in memory at a time
  */
 export function linearLogProbs(
   { hidden, ids, rows }: { hidden: Value; ids: Value; rows: Value },
-  head: Value | Int8Matrix,
+  head: Value | Int8Matrix | { readonly streamed: Value },
   chunk: number,
 ): TokenScores {
-  const isFloat = 'node' in head;
-  const matrix = isFloat ? [head] : partsOf(head);
-  const attributes: OpAttributes['linearLogProbs'] = { form: isFloat ? 'float' : 'int8', chunk };
+  const matrix = 'streamed' in head ? [head.streamed] : 'node' in head ? [head] : partsOf(head);
+  const form = 'streamed' in head ? 'streamed' : 'node' in head ? 'float' : 'int8';
+  const attributes: OpAttributes['linearLogProbs'] = { form, chunk };
   const outputs = hidden.graph.add('linearLogProbs', [hidden, ids, rows, ...matrix], attributes);
   return { logProbs: outputs[0]!, entropies: outputs[2]!, correct: outputs[3]! };
 }

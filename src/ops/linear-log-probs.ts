@@ -14,6 +14,7 @@ import {
 import { logSoftmaxOf } from './normalization.js';
 import { emittedMatrix, int8Product, productOfRows, requireInt8, rowSteps } from './quantized.js';
 import type { Emitter, OpAttributes, OpRecords, ScanValue } from './record.js';
+import { streamedAdjoint, streamedProduct } from './streamed.js';
 
 /** Largest unsigned 8-bit integer. */
 const LEVELS = 255;
@@ -123,6 +124,12 @@ function scores(emitter: Emitter, head: Head, { h, chosen, targets, dtype, wante
 
 function headOf(emitter: Emitter, node: Node, { form }: OpAttributes['linearLogProbs']): Head {
   const parts = node.inputs.slice(3);
+  if (form === 'streamed') {
+    return {
+      logits: (to, rows) => streamedProduct(to, rows, parts[0]!),
+      back: (to, probabilities) => streamedAdjoint(to, probabilities, parts[0]!),
+    };
+  }
   if (form === 'float') {
     const weight = emitter.name(parts[0]!);
     if (emitter.device === 'cpu') {

@@ -72,6 +72,8 @@ export interface OpRecord<A> {
   infer(inputs: readonly TensorType[], attributes: A): readonly TensorType[];
   /** Writes the op as ONNX nodes and returns the names of its outputs. */
   emit(emitter: Emitter, node: Node, attributes: A): readonly string[];
+  /** Positions of inputs that are read as they are: of a parameter there one copy, fed, serves every graph. */
+  readonly shared?: readonly number[];
   /** The gradient with respect to the first output. */
   readonly vjp: Vjp<A> | NonDifferentiable;
 }
@@ -110,6 +112,8 @@ export interface OpAttributes {
   matmul: { transA: boolean; transB: boolean };
   int8Matmul: { adjoint: boolean };
   int4Matmul: NoAttributes;
+  nf4Matmul: { rows: number; columns: number; adjoint: boolean };
+  streamedMatmul: { adjoint: boolean };
   reduceSum: { axes: readonly number[]; keepDims: boolean };
   reduceMean: { axes: readonly number[]; keepDims: boolean };
   reduceMax: { axes: readonly number[]; keepDims: boolean };
@@ -132,7 +136,7 @@ export interface OpAttributes {
   tokenLogProbs: NoAttributes;
   tokenLogProbsGrad: NoAttributes;
   tokenEntropies: NoAttributes;
-  linearLogProbs: { form: 'float' | 'int8'; chunk: number };
+  linearLogProbs: { form: 'float' | 'int8' | 'streamed'; chunk: number };
   rotary: NoAttributes;
   iota: { size: Dim };
   dropoutMask: {

@@ -5,6 +5,7 @@ import { language } from './language.js';
 import { linearLogProbs } from './linear-log-probs.js';
 import { logic } from './logic.js';
 import { matmul } from './matmul.js';
+import { nf4 } from './nf4.js';
 import { normalization } from './normalization.js';
 import { quantized } from './quantized.js';
 import { random } from './random.js';
@@ -12,6 +13,7 @@ import type { OpName, OpRecord, OpRecords } from './record.js';
 import { reduce } from './reduce.js';
 import { shapeOps } from './shape.js';
 import { sources } from './sources.js';
+import { streamed } from './streamed.js';
 
 /** Every op. */
 export const ops: OpRecords<OpName> = {
@@ -20,6 +22,8 @@ export const ops: OpRecords<OpName> = {
   ...logic,
   ...matmul,
   ...quantized,
+  ...nf4,
+  ...streamed,
   ...linearLogProbs,
   ...reduce,
   ...normalization,

@@ -2,8 +2,9 @@ import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { formatShape } from '../graph/dim.js';
 import type { Graph } from '../graph/graph.js';
-import { elementCount, wrap, type Tensor } from '../graph/tensor.js';
+import { bytesPerElement, elementCount, type DType } from '../graph/tensor.js';
 import type { BoundTensor } from '../onnx/emit.js';
+import { recordOf } from '../ops/registry.js';
 
 /** A tensor's bytes in a file, little-endian and row-major, as `.safetensors` holds them. */
 export interface StoredTensor {
@@ -70,24 +71,46 @@ export async function bindWeights(
   return { bound, root };
 }
 
-/** Parameters that are float32 in their files, with the bytes there. */
-export function storedFloats(
-  graph: Graph,
-  weights: ReadonlyMap<string, StoredTensor>,
-): { readonly name: string; readonly stored: StoredTensor }[] {
-  return graph.liveNodes().flatMap((node) => {
-    const name = String(node.attributes['name']);
-    const stored = node.op === 'parameter' ? weights.get(name) : undefined;
-    return stored?.dtype === 'F32' ? [{ name, stored }] : [];
-  });
+/** A parameter that lives where the computation is, once for all graphs, and what of a file it is. */
+export interface ResidentWeight {
+  readonly name: string;
+  readonly file: string;
+  readonly offset: number;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
 }
 
-/** @throws RangeError when the file's part is not as long as the shape needs */
-export async function readFloats(name: string, { file, offset, length, shape }: StoredTensor): Promise<Tensor> {
-  const needed = elementCount(shape) * Float32Array.BYTES_PER_ELEMENT;
-  if (length !== needed) throw new RangeError(`'${name}' takes ${needed} bytes, but its file holds ${length}`);
-  const bytes = await readRange(await realpath(file), offset, length);
-  return wrap('float32', shape, new Float32Array(bytes.buffer));
+/**
+ * The parameters of a graph that are read into memory once for all graphs: those that ops take as they are, and on a GPU
+ * float32 weights, of which a session would keep a copy of its own.
+ *
+ * @throws RangeError when a file's part is not as long as the shape needs
+ */
+export async function residentWeights(
+  graph: Graph,
+  weights: ReadonlyMap<string, StoredTensor>,
+  device: string,
+): Promise<ResidentWeight[]> {
+  const nodes = graph.liveNodes();
+  const shared = new Set(
+    nodes.flatMap(({ op, inputs }) => (recordOf(op).shared ?? []).map((position) => inputs[position]!)),
+  );
+  const found: ResidentWeight[] = [];
+  for (const node of nodes) {
+    const name = String(node.attributes['name']);
+    const stored = node.op === 'parameter' ? weights.get(name) : undefined;
+    if (stored === undefined) continue;
+    if (!shared.has(node.outputs[0]!) && !(device === 'webgpu' && stored.dtype === 'F32')) continue;
+    const { dtype } = node.outputs[0]!;
+    const { offset, length, shape } = stored;
+    const needed = elementCount(shape) * bytesPerElement(dtype);
+    if (formats.get(stored.dtype)?.dtype !== dtype || length !== needed) {
+      const type = `${dtype}${formatShape(shape)}`;
+      throw new RangeError(`'${name}' takes ${needed} bytes as ${type}, but its file holds ${length} of ${stored.dtype}`);
+    }
+    found.push({ name, file: await realpath(stored.file), offset, dtype, shape });
+  }
+  return found;
 }
 
 async function readRange(file: string, offset: number, length: number): Promise<Uint8Array> {

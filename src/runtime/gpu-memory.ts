@@ -28,9 +28,20 @@ export class GpuMemory implements Memory {
 
   async put(tensor: Tensor): Promise<number> {
     const { dtype, shape } = tensor;
+    if (dtype === 'uint8') return this.#putBytes(tensor as Tensor<'uint8'>);
     const upload = await this.#identity(dtype, 'gpu-buffer');
     const { y } = await upload.run({ x: toOrt(tensor) });
     return this.#held.keep({ dtype, shape, ort: y! });
+  }
+
+  /** Bytes, which no kernel copies: as words, which fill a buffer alike. */
+  async #putBytes({ dtype, shape, data }: Tensor<'uint8'>): Promise<number> {
+    const words = new Int32Array(Math.ceil(data.length / 4));
+    new Uint8Array(words.buffer).set(data);
+    const upload = await this.#identity('int32', 'gpu-buffer');
+    const { y } = await upload.run({ x: toOrt({ dtype: 'int32', shape: [words.length], data: words }) });
+    const ort = view({ dtype, shape, ort: y! }, shape);
+    return this.#held.keep({ dtype, shape, ort });
   }
 
   async allocate(dtype: DType, shape: readonly number[]): Promise<number> {

@@ -45,6 +45,14 @@ export type Request =
       readonly fetch: readonly string[];
     }
   | { readonly kind: 'put'; readonly tensor: Tensor }
+  /** Takes in a tensor of a file. */
+  | {
+      readonly kind: 'load';
+      readonly file: string;
+      readonly offset: number;
+      readonly dtype: DType;
+      readonly shape: readonly number[];
+    }
   | { readonly kind: 'allocate'; readonly dtype: DType; readonly shape: readonly number[] }
   /** Elements from each of the starts on, so many of each, together filling the shape. */
   | {
@@ -69,6 +77,7 @@ export interface Replies {
   placement: Placement[];
   run: Record<string, Tensor>;
   put: number;
+  load: number;
   allocate: number;
   get: Tensor;
   copy: undefined;

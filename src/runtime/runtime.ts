@@ -7,7 +7,7 @@ import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph
 import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
 import type { CopiedBlock, Held, Operand, Placement } from './protocol.js';
-import { bindWeights, readFloats, storedFloats, withWorkingDirectory, type StoredTensor } from './external.js';
+import { bindWeights, residentWeights, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
 
@@ -207,8 +207,8 @@ export class Runtime {
   }
 
   /**
-   * Compiles a graph. Parameters that `weights` names are read from their files by the runtime itself, without a copy
-   * in JavaScript; all others become feeds.
+   * Compiles a graph. Parameters that `weights` names are read from their files: by each session itself, or once for all
+   * graphs of this runtime where ops take them as they are. All others become feeds.
    */
   async compile(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Promise<Program> {
     const resident = await this.#residentWeights(graph, weights);
@@ -224,20 +224,20 @@ export class Runtime {
     return new Program(inputs, model.outputs, session, this.#host, resident, trace);
   }
 
-  /**
-   * On a GPU: float32 weights from their files, copied there once for all graphs that read them. A session would keep a
-   * copy of its own, which only the process's memory can share.
-   */
+  /** Weights that are read once for all graphs: see `residentWeights`. */
   async #residentWeights(
     graph: Graph,
     weights: ReadonlyMap<string, StoredTensor>,
   ): Promise<Readonly<Record<string, Held>>> {
     const held: Record<string, Held> = {};
-    if (this.device !== 'webgpu') return held;
-    for (const { name, stored } of storedFloats(graph, weights)) {
-      const key = `${stored.file}:${stored.offset}`;
-      const there = this.#weights.get(key) ?? (await this.upload(await readFloats(name, stored)));
-      this.#weights.set(key, there);
+    for (const { name, file, offset, dtype, shape } of await residentWeights(graph, weights, this.device)) {
+      const key = `${file}:${offset}`;
+      let there = this.#weights.get(key);
+      if (there === undefined) {
+        const handle = await this.#host.call({ kind: 'load', file, offset, dtype, shape });
+        there = new DeviceTensor(dtype, shape, handle, this.#host);
+        this.#weights.set(key, there);
+      }
       held[name] = there.heldIn(this.#host);
     }
     return held;

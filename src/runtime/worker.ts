@@ -7,6 +7,7 @@ import { Gate } from './gate.js';
 import { GpuMemory } from './gpu-memory.js';
 import { fromOrt, HostMemory, toOrt, type Memory } from './memory.js';
 import { readPlacement } from './placement.js';
+import { readTensor } from './read-tensor.js';
 import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
@@ -87,6 +88,8 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
       return run(request);
     case 'put':
       return memory.put(request.tensor);
+    case 'load':
+      return memory.put(readTensor(request));
     case 'allocate':
       return memory.allocate(request.dtype, request.shape);
     case 'get':

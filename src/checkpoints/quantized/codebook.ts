@@ -1,3 +1,5 @@
+import { NF4_VALUES } from '../../nn/context.js';
+
 /**
  * Values that a few bits can stand for, and the search for the nearest. Values and results are those of bitsandbytes
  * (https://github.com/bitsandbytes-foundation/bitsandbytes), in float32 throughout.
@@ -11,13 +13,6 @@ export interface Codebook {
 
 /** Two kinds of 4-bit code, each 16 values of which the largest is 1. */
 export type FourBitKind = 'nf4' | 'fp4';
-
-/** Quantiles of a normal distribution scaled to [-1, 1], with an exact zero: https://arxiv.org/abs/2305.14314, appendix E. */
-const normalFloat = [
-  -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-  -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
-];
 
 /** One sign bit and three of a magnitude, in the library's order of codes, over the largest. Both zeros are 0. */
 const magnitudes = [0, 0.0625, 8, 12, 4, 6, 2, 3].map((value) => value / 12);
@@ -52,7 +47,7 @@ const memoised = <T>(make: () => T): (() => T) => {
 /** The 256 values that nested scales are rounded to, found as on a CPU: for the nearest of 65,536 points in [-1, 1]. */
 export const dynamicCodebook = memoised(() => gridCodebook(dynamicValues()));
 const fourBit = {
-  nf4: memoised(() => middlesCodebook(Float32Array.from(normalFloat))),
+  nf4: memoised(() => middlesCodebook(Float32Array.from(NF4_VALUES))),
   fp4: memoised(() => middlesCodebook(Float32Array.from(floatFour))),
 };
 export const fourBitCodebook = (kind: FourBitKind): Codebook => fourBit[kind]();

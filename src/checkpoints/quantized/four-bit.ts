@@ -123,7 +123,12 @@ export function dequantizeFourBit(
 
 const inverseOf = (scale: number): number => Math.fround(1 / Math.max(smallestScale, scale));
 
-function blockMaxima(data: Float32Array, blockSize: number): Float32Array {
+/**
+ * The largest magnitude of each block of values.
+ *
+ * @throws RangeError when there is a NaN or an infinity
+ */
+export function blockMaxima(data: Float32Array, blockSize: number): Float32Array {
   const maxima = new Float32Array(Math.ceil(data.length / blockSize));
   for (let block = 0; block < maxima.length; block++) {
     let largest = 0;

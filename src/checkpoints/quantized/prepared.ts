@@ -8,12 +8,21 @@ import type { ModelFolder } from '../model-folder.js';
 import { readHeader, type TensorInfo } from '../safetensors.js';
 import { writeInt4 } from './int4.js';
 import { writeInt8 } from './int8.js';
+import { writeNf4 } from './nf4.js';
 
 /** Part of the file's name: another way of rounding is another file. */
 const VERSION = 3;
 
+type Write = (folder: ModelFolder, matrices: ReadonlyMap<string, ChannelSource>, file: string) => Promise<void>;
+
+const WRITERS = {
+  int8: ({ weights }, matrices, file) => writeInt8(weights, matrices, file),
+  int4: ({ weights }, matrices, file) => writeInt4(weights, matrices.keys(), file),
+  nf4: (folder, matrices, file) => writeNf4(folder, matrices.keys(), file),
+} satisfies Record<string, Write>;
+
 /**
- * The weights of a model and, beside them, the 8-bit or 4-bit form of its matrices. That form is made when a model is
+ * The weights of a model and, beside them, the 8-bit or a 4-bit form of its matrices. That form is made when a model is
  * first asked for and kept in the cache folder, under the fingerprint of its weights.
  *
  * @param matrices those to round, and where their inputs come from
@@ -21,7 +30,7 @@ const VERSION = 3;
 export async function withQuantized(
   folder: ModelFolder,
   matrices: ReadonlyMap<string, ChannelSource>,
-  form: 'int8' | 'int4',
+  form: keyof typeof WRITERS,
 ): Promise<ReadonlyMap<string, TensorInfo>> {
   const cache = join(cacheFolder(), form);
   const file = join(cache, `${await weightsFingerprint(folder.dir)}-v${VERSION}.safetensors`);
@@ -29,9 +38,7 @@ export async function withQuantized(
     await mkdir(cache, { recursive: true }).catch((error: unknown) => {
       throw explainFileError(error, cache, 'write');
     });
-    await (form === 'int8'
-      ? writeInt8(folder.weights, matrices, file)
-      : writeInt4(folder.weights, matrices.keys(), file));
+    await WRITERS[form](folder, matrices, file);
   }
   return new Map([...folder.weights, ...(await readHeader(file)).tensors]);
 }
