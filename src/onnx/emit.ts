@@ -77,10 +77,10 @@ class ModelEmitter implements Emitter {
 
   model(): OnnxModel {
     for (const node of this.#live) {
-      if (node.op === 'input' || node.op === 'parameter')
-        this.#declare(node.outputs[0]!, String(node.attributes['name']));
+      if (isSource(node)) this.#declare(node.outputs[0]!, String(node.attributes['name']));
     }
-    for (const node of this.#live) this.#emit(node);
+    // Inputs and parameters are there already; one that its file holds narrower is widened where something reads it whole.
+    for (const node of this.#live) if (!isSource(node)) this.#emit(node);
     this.#nameOutputs();
     const bytes = encodeModel({
       irVersion: IR_VERSION,
@@ -305,6 +305,8 @@ function rename(nodes: readonly NodeProto[], names: ReadonlyMap<string, string>)
     for (const { g: body } of node.attribute) if (body !== undefined) rename(body.node, names);
   }
 }
+
+const isSource = ({ op }: Node): boolean => op === 'input' || op === 'parameter';
 
 function tensorData(data: BoundTensor['data']): Record<string, unknown> {
   if (data instanceof Uint8Array) return { rawData: data };

@@ -154,9 +154,15 @@ export interface Nf4Matrix {
 export const nf4Matmul = (x: Value, { rows, columns, codes, absmax }: Nf4Matrix, adjoint = false): Value =>
   apply(x.graph, 'nf4Matmul', [x, codes, absmax], { rows, columns, adjoint });
 
-/** x (…, K) · Wᵀ of a frozen matrix (N, K) that is read piece by piece → (…, N); adjoint: x (…, N) · W → (…, K). */
-export const streamedMatmul = (x: Value, matrix: Value, { adjoint = false } = {}): Value =>
-  apply(x.graph, 'streamedMatmul', [x, matrix], { adjoint });
+/** Entries of a matrix that are widened at a time where nothing else is said: 64 MiB of float32. */
+export const PIECE = 2 ** 24;
+
+/**
+ * x (…, K) · Wᵀ of a frozen matrix (N, K) that is read in pieces of so many entries → (…, N); adjoint: x (…, N) · W →
+ * (…, K).
+ */
+export const streamedMatmul = (x: Value, matrix: Value, { adjoint = false, piece = PIECE } = {}): Value =>
+  apply(x.graph, 'streamedMatmul', [x, matrix], { adjoint, piece });
 
 type Axes = number | readonly number[] | undefined;
 

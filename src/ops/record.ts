@@ -113,7 +113,7 @@ export interface OpAttributes {
   int8Matmul: { adjoint: boolean };
   int4Matmul: NoAttributes;
   nf4Matmul: { rows: number; columns: number; adjoint: boolean };
-  streamedMatmul: { adjoint: boolean };
+  streamedMatmul: { adjoint: boolean; piece: number };
   reduceSum: { axes: readonly number[]; keepDims: boolean };
   reduceMean: { axes: readonly number[]; keepDims: boolean };
   reduceMax: { axes: readonly number[]; keepDims: boolean };

@@ -1,12 +1,9 @@
 import type { Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
-import { streamedMatmul } from './build.js';
+import { PIECE, streamedMatmul } from './build.js';
 import { arity, requireAxis, requireFloat, requireRank, requireSameDim, requireSameDType } from './infer.js';
 import { onnxDType } from './logic.js';
 import type { Emitter, OpRecords } from './record.js';
-
-/** Entries of a matrix that are widened at a time: 64 MiB of float32. */
-const PIECE = 2 ** 24;
 
 const frozen = (): never => {
   throw new Error('a streamed matrix is frozen: compose matmul to train it');
@@ -30,35 +27,36 @@ export const streamed: OpRecords<'streamedMatmul'> = {
       requireSameDim(x.shape.at(-1)!, inner, 'the inner dimensions');
       return [{ dtype: requireSameDType(x, matrix), shape: [...x.shape.slice(0, -1), outer] }];
     },
-    emit: (emitter, node, { adjoint }) => {
+    emit: (emitter, node, { adjoint, piece }) => {
       const [x, matrix] = node.inputs as [Value, Value];
-      return [(adjoint ? streamedAdjoint : streamedProduct)(emitter, emitter.name(x), matrix)];
+      return [(adjoint ? streamedAdjoint : streamedProduct)(emitter, emitter.name(x), matrix, piece)];
     },
-    vjp: ({ grad, inputs, attributes: { adjoint } }) => [
-      () => streamedMatmul(grad, inputs[1]!, { adjoint: !adjoint }),
+    // dx = dy · W: the same product in the other direction
+    vjp: ({ grad, inputs, attributes: { adjoint, piece } }) => [
+      () => streamedMatmul(grad, inputs[1]!, { adjoint: !adjoint, piece }),
       frozen,
     ],
   },
 };
 
 /** Writes x (…, K) · Wᵀ. */
-export function streamedProduct(emitter: Emitter, x: string, matrix: Value): string {
+export function streamedProduct(emitter: Emitter, x: string, matrix: Value, piece = PIECE): string {
   if (emitter.device !== 'cpu') {
     return emitter.node('MatMul', [x, emitter.node('Transpose', [emitter.name(matrix)], { perm: [1, 0] })]);
   }
   const attributes = { transA: 0, transB: 1 };
-  const parts = piecesOf(emitter, x, matrix).map(({ rows }) =>
+  const parts = piecesOf(emitter, x, matrix, piece).map(({ rows }) =>
     emitter.node('FusedMatMul', [x, rows()], attributes, 'com.microsoft'),
   );
   return parts.length === 1 ? parts[0]! : emitter.node('Concat', parts, { axis: -1 });
 }
 
 /** Writes x (…, N) · W. */
-export function streamedAdjoint(emitter: Emitter, x: string, matrix: Value): string {
+export function streamedAdjoint(emitter: Emitter, x: string, matrix: Value, piece = PIECE): string {
   if (emitter.device !== 'cpu') return emitter.node('MatMul', [x, emitter.name(matrix)]);
-  const pieces = piecesOf(emitter, x, matrix);
+  const pieces = piecesOf(emitter, x, matrix, piece);
   if (pieces.length === 1) return emitter.node('MatMul', [x, pieces[0]!.rows()]);
-  const [last] = [emitter.constant('int64', [1], [-1])];
+  const last = emitter.constant('int64', [1], [-1]);
   return pieces
     .map(({ start, end, rows }) => emitter.node('MatMul', [emitter.node('Slice', [x, start, end, last]), rows()]))
     .reduce((sum, part) => emitter.node('Add', [sum, part]));
@@ -76,13 +74,13 @@ interface Piece {
  * Runs of rows of a matrix. Where one begins is computed from the shape of x: what does not depend on it the runtime
  * would widen when it loads the graph, or once for all products.
  */
-function piecesOf(emitter: Emitter, x: string, matrix: Value): Piece[] {
+function piecesOf(emitter: Emitter, x: string, matrix: Value, piece: number): Piece[] {
   const [outer, inner] = matrix.shape as [Dim, Dim];
   const stored = emitter.stored(matrix);
   const integer = (value: number): string => emitter.constant('int64', [1], [value]);
   const zero = emitter.node('Min', [emitter.node('Shape', [x], { start: 0, end: 1 }), integer(0)]);
   const fixed = typeof outer === 'number' && typeof inner === 'number';
-  const count = fixed ? Math.max(1, Math.ceil((outer * inner) / PIECE)) : 1;
+  const count = fixed ? Math.max(1, Math.ceil((outer * inner) / piece)) : 1;
   const bounds = fixed ? Array.from({ length: count + 1 }, (_, i) => Math.floor((i * outer) / count)) : [];
   return Array.from({ length: count }, (_, i) => {
     const start = emitter.node('Add', [zero, integer(bounds[i] ?? 0)]);

@@ -1,4 +1,5 @@
 import { elementwiseCases, logicCases } from './elementwise-cases.js';
+import { frozenCases } from './frozen-cases.js';
 import { modelCases } from './model-cases.js';
 import type { OpCase } from './op-case.js';
 import { shapeCases, sourceCases } from './shape-cases.js';
@@ -9,5 +10,6 @@ export const opCases: readonly OpCase[] = [
   ...logicCases,
   ...shapeCases,
   ...modelCases,
+  ...frozenCases,
   ...sourceCases,
 ];
