@@ -42,7 +42,11 @@ export const grpoSection = z
     numGenerations: key(count(2).default(4), 'Completions of one prompt: the group that an advantage is relative to.'),
     completionsPerRollout: key(
       count(2).default(64),
-      'Completions written at once; batches of batchSize then learn from them.',
+      'Completions written before batches of batchSize learn from them.',
+    ),
+    completionsAtOnce: key(
+      count().optional(),
+      'Of these, how many are being written at the same time, all if not given; fewer need less memory for keys and values.',
     ),
     numIterations: key(count().default(1), 'Times that a rollout is learned from.'),
     maxPromptLength: key(count().default(256), 'Longest prompt in tokens; a longer one is refused.'),

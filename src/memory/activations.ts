@@ -1,6 +1,7 @@
 import { evaluateDim } from '../graph/dim.js';
 import type { Graph, Node, Value } from '../graph/graph.js';
 import { bytesPerElement } from '../graph/tensor.js';
+import { PIECE } from '../ops/build.js';
 
 /** Values of the symbols of a graph's shapes. */
 export type Sizes = Readonly<Record<string, number>>;
@@ -72,13 +73,22 @@ function workspaceBytes(node: Node, bytesOf: (value: Value) => number, sizes: Re
     // Scaled rows, their magnitudes, and the bytes.
     case 'int8Matmul':
       return 2.25 * bytesOf(node.inputs[0]!);
+    // The matrix in float32, in the kernel; or the values of its codes and their products with the scales.
+    case 'nf4Matmul': {
+      const { rows, columns, adjoint } = node.attributes as { rows: number; columns: number; adjoint: boolean };
+      return (adjoint ? 8 : 4) * rows * columns;
+    }
+    // A piece as it is stored and widened, and the outputs of the pieces before they are put together.
+    case 'streamedMatmul':
+      return 2 * Math.min(4 * PIECE, bytesOf(node.inputs[1]!)) + bytesOf(node.outputs[0]!);
     case 'linearLogProbs': {
       // Logits of a chunk, their log-softmax and its exponential; rows as they are cut and put together.
-      const { chunk } = node.attributes as { chunk: number };
+      const { chunk, form } = node.attributes as { chunk: number; form: string };
       const [hidden, , , head] = node.inputs as [Value, Value, Value, Value];
       const [rows, width] = hidden.shape.map((dim) => evaluateDim(dim, sizes)) as [number, number];
       const vocabulary = Math.max(...head.shape.map((dim) => evaluateDim(dim, sizes)));
-      return 4 * (3 * Math.min(rows, chunk) * vocabulary + 4 * rows * width);
+      const pieces = form === 'streamed' ? 2 * Math.min(PIECE, vocabulary * width) + Math.min(rows, chunk) * vocabulary : 0;
+      return 4 * (3 * Math.min(rows, chunk) * vocabulary + pieces + 4 * rows * width);
     }
     default:
       return 0;

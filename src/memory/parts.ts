@@ -5,7 +5,7 @@ import type { ModelConfig } from '../models/config/model-config.js';
 import { adamwGraph, gradNormGraph } from '../optim/adamw.js';
 import type { MemoryPart } from './plan.js';
 import { inferenceSession, type SessionBytes } from './session.js';
-import { totalBytes } from './weights.js';
+import { sharedBytes, totalBytes } from './weights.js';
 
 /** A model of which only the shape is known. */
 export type ShapedModel = Omit<CausalModel, 'weights'>;
@@ -27,6 +27,12 @@ export const mappedPart = (
 ): MemoryPart => ({
   name: 'the file of the rounded weights',
   bytes: quantization === 'int8' ? 2 * weights : 0,
+});
+
+/** The codes and scales of a base in NF4: one copy for all sessions. */
+export const sharedPart = (graph: Graph): MemoryPart => ({
+  name: 'weights of the base in NF4, for all sessions',
+  bytes: sharedBytes(graph),
 });
 
 /**
@@ -73,7 +79,7 @@ export function writingParts(model: ShapedModel, { rows, prompts, promptLength, 
       { B: perPass, T: promptLength, M: roundUp(promptLength) },
       { B: rows, T: 1, M: capacity },
     ],
-    { fed: adapterNames(graph), written },
+    { fed: adapterNames(graph), written, stored: config.dtype },
   );
   const perToken = 2 * config.numHiddenLayers * config.numKeyValueHeads * config.headDim * 4;
   return [

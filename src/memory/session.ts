@@ -3,6 +3,10 @@ import type { Graph, Value } from '../graph/graph.js';
 import { activationBytes, type Sizes } from './activations.js';
 import { weightBytes } from './weights.js';
 
+/** Bytes that an element takes in the files of a model. */
+const STORED = { float32: 4, bfloat16: 2, float16: 2 } as const;
+export type StoredAs = keyof typeof STORED;
+
 /** What a compiled graph keeps, in bytes. */
 export interface SessionBytes {
   /** Weights that are not fed, in the forms in which they are multiplied by. */
@@ -23,13 +27,14 @@ const ARENA = 1.2;
  * @param runs the sizes of each kind of run
  * @param options.fed names of the weights that are kept by whoever feeds them
  * @param options.written outputs that are written into tensors that are there anyway
+ * @param options.stored the dtype of the files
  */
 export const inferenceSession = (
   graph: Graph,
   runs: readonly Sizes[],
-  options: { readonly fed?: Iterable<string>; readonly written?: ReadonlySet<Value> } = {},
+  options: { readonly fed?: Iterable<string>; readonly written?: ReadonlySet<Value>; readonly stored?: StoredAs } = {},
 ): SessionBytes => ({
-  weights: weightBytes(graph, new Set(options.fed)),
+  weights: weightBytes(graph, new Set(options.fed), STORED[options.stored ?? 'float32']),
   activations: ARENA * Math.max(...runs.map((sizes) => activationBytes(graph, sizes, options.written))),
 });
 
@@ -37,8 +42,13 @@ export const inferenceSession = (
 export function trainingSession(
   { graph, loss, trainable }: { graph: Graph; loss: Value; trainable: ReadonlyMap<string, Value> },
   sizes: Sizes,
+  stored?: StoredAs,
 ): SessionBytes {
   const gradients = backward(loss, [...trainable.values()]);
   for (const [i, gradient] of gradients.entries()) graph.output(`gradient ${i}`, gradient);
-  return inferenceSession(graph, [sizes], { fed: trainable.keys(), written: new Set(gradients) });
+  return inferenceSession(graph, [sizes], {
+    fed: trainable.keys(),
+    written: new Set(gradients),
+    ...(stored !== undefined && { stored }),
+  });
 }

@@ -1,6 +1,14 @@
 import type { GrpoConfig } from '../../config/stages.js';
 import { scorerGraph } from '../../generation/scorer.js';
-import { adapterNames, judgeParts, learnerParts, mappedPart, sessionParts, writingParts } from '../../memory/parts.js';
+import {
+  adapterNames,
+  judgeParts,
+  learnerParts,
+  mappedPart,
+  sessionParts,
+  sharedPart,
+  writingParts,
+} from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, waysOf, type Way } from '../../memory/ways.js';
@@ -26,6 +34,7 @@ export function grpoMemory(
   judge: ModelConfig | undefined,
 ): MemoryPlan {
   const { maxPromptLength, maxCompletionLength, completionsPerRollout, numGenerations } = grpo;
+  const { completionsAtOnce = completionsPerRollout } = grpo;
   const lora = { ...adapter, dropout: 0 };
   const batch = grpo.microBatchSize ?? grpo.batchSize;
   const sizes = { B: batch, T: maxPromptLength + maxCompletionLength, N: batch * maxCompletionLength };
@@ -37,11 +46,12 @@ export function grpoMemory(
       recompute: grpo.recompute,
     });
     const trainable = context.loraWeights;
-    const training = trainingSession({ graph: context.graph, loss, trainable }, sizes);
+    const training = trainingSession({ graph: context.graph, loss, trainable }, sizes, model.dtype);
     const scorer = scorerGraph({ config: model, lora, quantization });
-    const scoring = inferenceSession(scorer, [sizes], { fed: adapterNames(scorer) });
+    const scoring = inferenceSession(scorer, [sizes], { fed: adapterNames(scorer), stored: model.dtype });
     const accumulates = grpo.gradientAccumulationSteps > 1 || batch < grpo.batchSize;
     return [
+      sharedPart(scorer),
       ...sessionParts('training', training),
       mappedPart({ quantization }, scoring),
       ...sessionParts('scoring', scoring),
@@ -49,8 +59,8 @@ export function grpoMemory(
       ...writingParts(
         { config: model, lora, quantization: grpo.samplerQuantization ?? quantization },
         {
-          rows: completionsPerRollout,
-          prompts: completionsPerRollout / numGenerations,
+          rows: completionsAtOnce,
+          prompts: Math.ceil(completionsAtOnce / numGenerations),
           promptLength: maxPromptLength,
           newTokens: maxCompletionLength,
         },
@@ -61,7 +71,10 @@ export function grpoMemory(
   return planOf([...parts, ...judging]);
 }
 
-/** Settings that need less memory: blocks computed again, smaller passes of the same steps, an 8-bit base, shorter texts. */
+/**
+ * Settings that need less memory: blocks computed again, smaller passes of the same steps, fewer texts written at once, a
+ * rounded base, shorter texts.
+ */
 export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelConfig | undefined): Way[] {
   const { grpo, quantization } = given;
   const smaller = divisions(grpo.batchSize).map(({ batch }) => ({
@@ -69,7 +82,19 @@ export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelCo
     config: { ...given, grpo: { ...grpo, microBatchSize: batch } },
   }));
   const maxCompletionLength = Math.ceil(grpo.maxCompletionLength / 2);
-  const rounded = { settings: ['quantization=int8'], config: { ...given, quantization: 'int8' as const } };
+  const rounded =
+    quantization === 'nf4'
+      ? []
+      : (['int8', 'nf4'] as const)
+          .filter((form) => form !== quantization)
+          .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));
+  const fewer = [2, 4, 8].map((parts) => {
+    const completionsAtOnce = Math.ceil((grpo.completionsAtOnce ?? grpo.completionsPerRollout) / parts);
+    return {
+      settings: [`grpo.completionsAtOnce=${completionsAtOnce}`],
+      config: { ...given, grpo: { ...grpo, completionsAtOnce } },
+    };
+  });
   const shorter = {
     settings: [`grpo.maxCompletionLength=${maxCompletionLength}`],
     config: { ...given, grpo: { ...grpo, maxCompletionLength } },
@@ -77,7 +102,8 @@ export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelCo
   return waysOf<GrpoMemory>(given, (asked) => grpoMemory(config, asked, judge), [
     { settings: ['grpo.recompute=true'], config: { ...given, grpo: { ...grpo, recompute: true } } },
     ...(grpo.topEntropyQuantile < 1 ? [] : smaller),
-    ...(quantization === 'float32' ? [rounded] : []),
+    ...fewer,
+    ...rounded,
     shorter,
   ]);
 }

@@ -102,7 +102,7 @@ export async function rollOut(
       padTokenId: tools.policy.padTokenId,
       maxNewTokens: grpo.maxCompletionLength,
       sampling: { ...unfiltered, temperature: grpo.temperature, topP: grpo.topP, topK: grpo.topK },
-      batchSize: Math.ceil(grpo.completionsPerRollout * share),
+      batchSize: Math.ceil((grpo.completionsAtOnce ?? grpo.completionsPerRollout) * share),
       random: (i) => stream(seed, 'rollout', number, group[i]!.index, group[i]!.sample),
       adapter: tools.adapter,
       signal,

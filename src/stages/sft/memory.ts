@@ -1,5 +1,5 @@
 import type { SftConfig } from '../../config/stages.js';
-import { learnerParts, mappedPart, sessionParts, writingParts } from '../../memory/parts.js';
+import { learnerParts, mappedPart, sessionParts, sharedPart, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, waysOf, type Way } from '../../memory/ways.js';
@@ -27,9 +27,10 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
     const evaluation = causalGraph(model, { lora, quantization, statistics: true });
     const rows = Math.max(1, sft.samples);
     const written = { rows, prompts: rows, promptLength: maxLength, newTokens: sampling.maxNewTokens };
-    const validation = inferenceSession(evaluation.graph, [sizes], { fed: trainable.keys() });
+    const validation = inferenceSession(evaluation.graph, [sizes], { fed: trainable.keys(), stored: model.dtype });
     return [
-      ...sessionParts('training', trainingSession({ ...training, trainable }, sizes)),
+      sharedPart(evaluation.graph),
+      ...sessionParts('training', trainingSession({ ...training, trainable }, sizes, model.dtype)),
       mappedPart({ quantization }, validation),
       ...sessionParts('validation', validation),
       ...learnerParts(trainable, sft.gradientAccumulationSteps > 1),
@@ -39,7 +40,7 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
   return planOf(parts);
 }
 
-/** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, an 8-bit base, shorter samples. */
+/** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, a rounded base, shorter samples. */
 export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
   const { sft, quantization } = given;
   const smaller = divisions(sft.batchSize).map(({ batch, accumulated }) => {
@@ -51,9 +52,11 @@ export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
   });
   const maxLength = Math.ceil(sft.maxLength / 2);
   const rounded =
-    quantization === 'float32'
-      ? [{ settings: ['quantization=int8'], config: { ...given, quantization: 'int8' as const } }]
-      : [];
+    quantization === 'nf4'
+      ? []
+      : (['int8', 'nf4'] as const)
+          .filter((form) => form !== quantization)
+          .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));
   const shorter = { settings: [`sft.maxLength=${maxLength}`], config: { ...given, sft: { ...sft, maxLength } } };
   return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [
     { settings: ['sft.recompute=true'], config: { ...given, sft: { ...sft, recompute: true } } },
