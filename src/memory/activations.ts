@@ -87,7 +87,8 @@ function workspaceBytes(node: Node, bytesOf: (value: Value) => number, sizes: Re
       const [hidden, , , head] = node.inputs as [Value, Value, Value, Value];
       const [rows, width] = hidden.shape.map((dim) => evaluateDim(dim, sizes)) as [number, number];
       const vocabulary = Math.max(...head.shape.map((dim) => evaluateDim(dim, sizes)));
-      const pieces = form === 'streamed' ? 2 * Math.min(PIECE, vocabulary * width) + Math.min(rows, chunk) * vocabulary : 0;
+      const pieces =
+        form === 'streamed' ? 2 * Math.min(PIECE, vocabulary * width) + Math.min(rows, chunk) * vocabulary : 0;
       return 4 * (3 * Math.min(rows, chunk) * vocabulary + pieces + 4 * rows * width);
     }
     default:

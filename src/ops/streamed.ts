@@ -67,7 +67,7 @@ interface Piece {
   readonly start: string;
   readonly end: string;
   /** Writes its rows, widened. */
-  rows(): string;
+  readonly rows: () => string;
 }
 
 /**

@@ -106,7 +106,9 @@ export async function residentWeights(
     const needed = elementCount(shape) * bytesPerElement(dtype);
     if (formats.get(stored.dtype)?.dtype !== dtype || length !== needed) {
       const type = `${dtype}${formatShape(shape)}`;
-      throw new RangeError(`'${name}' takes ${needed} bytes as ${type}, but its file holds ${length} of ${stored.dtype}`);
+      throw new RangeError(
+        `'${name}' takes ${needed} bytes as ${type}, but its file holds ${length} of ${stored.dtype}`,
+      );
     }
     found.push({ name, file: await realpath(stored.file), offset, dtype, shape });
   }

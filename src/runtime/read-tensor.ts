@@ -20,7 +20,7 @@ export function readTensor(from: {
   const bytes = new Uint8Array(tensor.data.buffer);
   const handle = openSync(file, 'r');
   try {
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const count = readSync(handle, bytes, done, Math.min(AT_ONCE, bytes.length - done), offset + done);
       if (count === 0) throw new Error(`${file} ends within the tensor at ${offset}`);
       done += count;
