@@ -41,8 +41,11 @@ export interface LoopPlan {
   totals?(): Metrics;
   /** Looks at held-out data after `step` steps; also before the first. It may give up by throwing the signal's reason. */
   evaluate?(step: number): Promise<Metrics>;
-  /** Which of the evaluation's metrics decides, and in which direction it is better. */
-  readonly best?: { readonly metric: string; readonly direction: 'lower' | 'higher' };
+  /**
+   * Which of the evaluation's metrics decides, and in which direction it is better. Of equals the first stays, or the one
+   * with the lower `tie`.
+   */
+  readonly best?: { readonly metric: string; readonly direction: 'lower' | 'higher'; readonly tie?: string };
   /** Whether what was seen of held-out data ends the run before its last step; a function of what is carried. */
   isEnough?(): boolean;
   /** Anything else to do after `step` steps: sample texts. It may give up too. */
@@ -61,7 +64,7 @@ const ROWS_SHOWN = 8;
 const stateSchema = z.strictObject({
   /** Sum and number of each metric since the last log line. */
   window: z.record(z.string(), z.tuple([z.number(), z.int()])),
-  best: z.strictObject({ step: z.int(), value: z.number() }).nullable(),
+  best: z.strictObject({ step: z.int(), value: z.number(), tie: z.number().nullable().default(null) }).nullable(),
   carried: z.unknown(),
   stability: stabilityState.prefault({}),
   /** What is still due after the step: the look at held-out data, then what `after` does. */
@@ -76,7 +79,9 @@ type LoopState = z.output<typeof stateSchema>;
  * moments and the count of updates stay (skipped) or become those of a checkpoint (rolled back).
  *
  * Once the signal is aborted, a step that has begun to learn is finished; what comes before it (a rollout) or after it
- * (an evaluation, sample texts) is given up where it notices the signal, and done again by the run that resumes.
+ * (an evaluation, sample texts) is given up where it notices the signal, and done again by the run that resumes. Where
+ * any of them fails, by a reward of the user's or a row that cannot be read, what was reached is saved before the error
+ * goes on.
  *
  * @returns the step whose weights are left: the best by held-out data, or the last
  */
@@ -98,7 +103,13 @@ export async function trainLoop(plan: LoopPlan): Promise<number> {
     const rate = learningRate(plan.schedule, done);
     const before = structuredClone({ ...state, carried: plan.carried?.save() ?? null });
     const updates = optimizer.step;
-    const metrics = await unlessStopped(plan, () => plan.step(done, rate));
+    const metrics = await savingOnFailure(
+      plan,
+      done,
+      () => unlessStopped(plan, () => plan.step(done, rate)),
+      // A step that had begun to change the weights cannot be begun again.
+      () => (optimizer.step === updates ? before : undefined),
+    );
     if (metrics === undefined) {
       await save(plan, done, before);
       break;
@@ -132,7 +143,8 @@ export async function trainLoop(plan: LoopPlan): Promise<number> {
  */
 async function settle(plan: LoopPlan, done: number, state: LoopState): Promise<boolean> {
   const pending = state.todo !== 'nothing';
-  const whole = await unlessStopped(plan, async () => {
+  const reached = (): LoopState => ({ ...state, carried: plan.carried?.save() ?? null });
+  const work = async (): Promise<true> => {
     if (state.todo === 'evaluate') {
       await evaluateAt(plan, done, state);
       state.todo = 'after';
@@ -142,15 +154,50 @@ async function settle(plan: LoopPlan, done: number, state: LoopState): Promise<b
       state.todo = 'nothing';
     }
     return true;
-  });
+  };
+  const whole = await savingOnFailure(plan, done, () => unlessStopped(plan, work), reached);
   const due = done > 0 && (state.best?.step === done || done % plan.saveSteps === 0 || done === plan.totalSteps);
   const stopped = whole === undefined || (isStopped(plan) && done < plan.totalSteps);
   // Not what an interruption saves: the run would then roll back elsewhere than one that was left alone.
   if (pending && due && whole === true) Object.assign(state.stability, { anchor: done, rollbacksInARow: 0 });
-  // What was loaded with nothing left to do stands already.
-  if (pending && (due || stopped)) await save(plan, done, { ...state, carried: plan.carried?.save() ?? null });
+  // What was loaded with nothing left to do stands already; with something left, that is done now, and not once more.
+  const loaded = plan.run.resumeFrom?.step === done;
+  if (pending && (due || stopped || loaded)) await save(plan, done, reached());
   return !stopped;
 }
+
+/**
+ * What `work` gives. Where it fails, `reached` is saved as of step `done`, so that nothing is lost that was computed, and
+ * the error goes on.
+ *
+ * @param reached what to save; undefined where it is no longer whole
+ */
+async function savingOnFailure<T>(
+  plan: LoopPlan,
+  done: number,
+  work: () => Promise<T>,
+  reached: () => LoopState | undefined,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const state = done === 0 || plan.replay === true ? undefined : reached();
+    // A disk that is full or broken takes no checkpoint either; whatever else keeps one from being saved, the error that
+    // ends the run is the one to tell.
+    if (state !== undefined && !isFileFault(error)) {
+      await save(plan, done, state).then(
+        () => {
+          const message = `Step ${done} is saved: the same command with --resume goes on from there.`;
+          plan.run.emit({ type: 'warning', code: 'training.saved', message });
+        },
+        () => undefined,
+      );
+    }
+    throw error;
+  }
+}
+
+const isFileFault = (error: unknown): boolean => error instanceof UserError && error.code.startsWith('file.');
 
 /** What `work` gives; undefined where the signal was aborted before or made it give up. */
 async function unlessStopped<T>(plan: LoopPlan, work: () => Promise<T>): Promise<T | undefined> {
@@ -264,9 +311,12 @@ async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promi
   plan.run.emit({ type: 'metrics', step, epoch: step / plan.stepsPerEpoch, values });
   const value = plan.best === undefined ? undefined : values[plan.best.metric];
   if (value === undefined || Number.isNaN(value) || step === 0) return;
-  const better =
-    state.best === null || (plan.best?.direction === 'lower' ? value < state.best.value : value > state.best.value);
-  if (better) state.best = { step, value };
+  const { direction, tie: second = '' } = plan.best!;
+  const tie = values[second] ?? null;
+  const { best } = state;
+  const better = best === null || (direction === 'lower' ? value < best.value : value > best.value);
+  const equal = best?.value === value && tie !== null && best.tie !== null && tie < best.tie;
+  if (better || equal) state.best = { step, value, tie };
 }
 
 async function save(plan: LoopPlan, step: number, state: LoopState): Promise<void> {
@@ -284,7 +334,8 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
     },
     {
       keep: CHECKPOINTS_KEPT,
-      best: state.best === null ? undefined : { metric: plan.best!.metric, ...state.best },
+      best:
+        state.best === null ? undefined : { metric: plan.best!.metric, step: state.best.step, value: state.best.value },
     },
   );
 }

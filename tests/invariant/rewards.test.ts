@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -126,29 +126,36 @@ describe('a reward of one’s own', () => {
     expect(trained('own')[0]).toHaveProperty('rewards/vowels/mean');
   });
 
-  it('that fails in the midst ends the run, which goes on when it is mended, and says that it is another', async () => {
+  it.each([
+    ['throws', 'if (calls === 4) throw new Error("a bad day");', 'reward.threw', 'The reward threw Error: a bad day'],
+    ['gives too few', 'if (calls === 4) return [1];', 'reward.fault', /returned 1 score for 8 rows/],
+    ['gives NaN', 'if (calls === 4) return rows.map(() => NaN);', 'reward.fault', /returned NaN for row 0 of 8/],
+    ['never ends', 'while (calls === 4);', 'reward.time-limit', /within 10 s/],
+  ])('that %s in the midst is saved before, and goes on when it is mended', async (name, fault, code, message) => {
+    const flags = {
+      'grpo.saveSteps': 100,
+      'grpo.rewards.file.timeLimit': 10,
+      'grpo.rewards.file.path': at('frail.ts'),
+    };
     const source = (body: string): string =>
       `let calls = 0;\nexport default (rows) => {\n  calls += 1;\n  ${body}\n  return rows.map((row) => row.completion.length);\n};\n`;
-    await writeFile(at('frail.ts'), source('if (calls === 4) throw new Error("a bad day");'));
-    const flags = { 'grpo.rewards.file.path': at('frail.ts') };
-    await expect(run('frail', flags)).rejects.toMatchObject({
-      code: 'reward.threw',
-      message: 'The reward threw Error: a bad day',
-      where: `${at('frail.ts')}:4:26`,
-    });
-    await writeFile(at('frail.ts'), source(''));
-    const events = await run('frail', { ...flags, resume: true });
-    expect(events.flatMap((event) => (event.type === 'warning' ? [event.code] : []))).toEqual(['reward.changed']);
-    expect(events.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([3, 4]);
+    await writeFile(at('frail.ts'), source(fault));
+    await expect(run(`frail ${name}`, flags)).rejects.toMatchObject({ code, message });
+    expect(await readdir(at(`frail ${name}/checkpoints`))).toEqual(['step-3']);
 
-    await run('strong', flags);
+    await writeFile(at('frail.ts'), source(''));
+    const events = await run(`frail ${name}`, { ...flags, resume: true });
+    expect(events.flatMap((event) => (event.type === 'warning' ? [event.code] : []))).toEqual(['reward.changed']);
+    expect(events.flatMap((event) => (event.type === 'progress' ? [event.done] : []))).toEqual([4]);
+
+    await run(`strong ${name}`, flags);
     const files = (out: string): Promise<Buffer[]> =>
       Promise.all(
         ['adapter/adapter_model.safetensors', 'metrics.jsonl', 'rollouts.jsonl'].map((name) =>
           readFile(at(`${out}/${name}`)),
         ),
       );
-    expect(await files('frail')).toEqual(await files('strong'));
+    expect(await files(`frail ${name}`)).toEqual(await files(`strong ${name}`));
   });
 
   it('that does not compile is refused before anything is written', async () => {
