@@ -10,6 +10,7 @@ import type { StageContext } from './runs/events.js';
 import { errnoOf, writeFault } from './runs/file-faults.js';
 import { lockFolder } from './runs/lock.js';
 import { changedKeys, isFinished, readManifest } from './runs/manifest.js';
+import { STAGE_FOLDERS } from './runs/stage-folders.js';
 import { evaluateModels, type Candidate } from './stages/evaluate.js';
 import { grpo } from './stages/grpo.js';
 import { rm } from './stages/rm.js';
@@ -101,7 +102,6 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
   return out;
 }
 
-const STAGE_FOLDERS = ['sft', 'rm', 'grpo', 'evaluation'];
 const REPORTS = ['report.md', 'report.html'];
 
 /** A pipeline goes on in its own folder and starts in an empty one; anything else stays untouched. */

@@ -21,12 +21,12 @@ export function trainer<Name extends TrainerName>(
   summary: string,
   load: () => Promise<Stage<Name>>,
 ): Entry {
-  return { name, summary, load: async () => (await import('./stage-command.js')).trainerCommand(name, await load()) };
+  return { name, summary, load: async () => (await import('./stage-command.js')).trainerCommand(name, load) };
 }
 
 /** The pipeline, which takes a recipe as its argument. */
 export function pipeline(summary: string, load: () => Promise<Stage<'run'>>): Entry {
-  return { name: 'run', summary, load: async () => (await import('./stage-command.js')).recipeCommand(await load()) };
+  return { name: 'run', summary, load: async () => (await import('./stage-command.js')).recipeCommand(load) };
 }
 
 export function generate(summary: string, load: () => Promise<Generate>): Entry {

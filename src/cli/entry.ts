@@ -11,6 +11,8 @@ export interface Host {
   readonly print: (line: string) => void;
   /** Where people read how it goes: stderr. */
   readonly people: PeopleStream;
+  /** Does a training command, whose run folder is `out`, in a process of its own; false where this one is to do it. */
+  readonly elsewhere: (out: string) => Promise<boolean>;
 }
 
 /** Gives a command its arguments, options and action. */

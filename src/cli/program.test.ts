@@ -16,10 +16,12 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
+const elsewhere = (): Promise<boolean> => Promise.resolve(false);
+
 async function run(argv: string[], entries: Entry[]): Promise<{ out: string[]; people: string }> {
   const out: string[] = [];
   const people = new PassThrough();
-  const host: Host = { signal: new AbortController().signal, print: (line) => void out.push(line), people };
+  const host: Host = { signal: new AbortController().signal, print: (line) => void out.push(line), people, elsewhere };
   await runProgram(argv, entries, host);
   people.end();
   return { out, people: (await people.toArray()).join('') };

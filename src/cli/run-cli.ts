@@ -1,6 +1,7 @@
 import type { Entry, Host } from './entry.js';
 import { stopOnSignals } from './interrupt.js';
 import { runProgram } from './program.js';
+import { EndedElsewhere, isWatched, stopWithWatcher } from './watched.js';
 
 /**
  * Runs the command line `argv` (without node and script) and resolves to the exit code: 0 done, 1 a bug, 2 the input
@@ -12,6 +13,8 @@ export async function runCli(argv: readonly string[], entries: readonly Entry[])
     signal: controller.signal,
     print: (line) => process.stdout.write(`${line}\n`),
     people: process.stderr,
+    elsewhere: async (out) =>
+      !isWatched() && (await import('./supervise.js')).superviseOwn(argv, out, controller.signal),
   };
   const tell = (line: string): void => {
     process.stderr.write(`${line}\n`);
@@ -27,11 +30,12 @@ export async function runCli(argv: readonly string[], entries: readonly Entry[])
     'error',
     leave(() => undefined),
   );
-  const release = stopOnSignals(controller, tell);
+  const release = isWatched() ? stopWithWatcher(controller) : stopOnSignals(controller, tell);
   try {
     await runProgram(argv, entries, host);
     return 0;
   } catch (thrown) {
+    if (thrown instanceof EndedElsewhere) return thrown.exitCode;
     const { failureOf } = await import('./report-error.js');
     const { exitCode, text, error } = failureOf(thrown, controller.signal);
     tell(text);

@@ -22,8 +22,11 @@ export function stageCommand<Name extends StageName>(name: Name, stage: Stage<Na
   };
 }
 
-/** A stage of optimizer steps: the same, and `--replay` repeats the step at which a run stopped. */
-export function trainerCommand<Name extends TrainerName>(name: Name, stage: Stage<Name>): Setup {
+/**
+ * A stage of optimizer steps: the same, in a process of its own where that is of use, and `--replay` repeats the step at
+ * which a run stopped.
+ */
+export function trainerCommand<Name extends TrainerName>(name: Name, load: () => Promise<Stage<Name>>): Setup {
   return (command, host) => {
     addConfigOptions(command, name);
     command.option('--replay', 'Repeat the step at which the run in --out stopped, and tell what in it is not finite.');
@@ -31,9 +34,12 @@ export function trainerCommand<Name extends TrainerName>(name: Name, stage: Stag
       const config = await readConfig(command, name);
       const reporting = readReporting(command);
       if (command.getOptionValue('replay') !== true) {
+        if (await host.elsewhere(config.out)) return;
+        const stage = await load();
         await listen(reporting, host, (context) => stage(config, context));
         return;
       }
+      const stage = await load();
       const replay = await listening({ json: false, quiet: reporting.quiet }, host, (context) =>
         replayStep(stage, config, context),
       );
@@ -51,12 +57,14 @@ function showReplay({ step, problem, origin, rows }: Replay): string {
 }
 
 /** `run RECIPE`: the same with a YAML file as its argument. */
-export function recipeCommand(pipeline: Stage<'run'>): Setup {
+export function recipeCommand(load: () => Promise<Stage<'run'>>): Setup {
   return (command, host) => {
     command.argument('<recipe>', 'YAML file with settings.');
     addConfigOptions(command, 'run');
     command.action(async (recipe: string) => {
       const config = await readConfig(command, 'run', [recipe]);
+      if (await host.elsewhere(config.out)) return;
+      const pipeline = await load();
       await listen(readReporting(command), host, (context) => pipeline(config, context));
     });
   };

@@ -63,6 +63,14 @@ describe('loadTokenizer', () => {
       '[]',
       '{"model": {"vocab": {"a": "b"}}}',
       '{"model": {"type": "Magic", "vocab": {}}}',
+      JSON.stringify({
+        ...bpe.tokenizer,
+        normalizer: { type: 'Sequence', normalizers: [{ type: 'Replace', pattern: {}, content: '' }] },
+      }),
+      JSON.stringify({
+        ...bpe.tokenizer,
+        pre_tokenizer: { type: 'Split', pattern: { Glob: '*' }, behavior: 'Isolated' },
+      }),
     ]) {
       await writeFile(file, content);
       await expect(loadTokenizer(dir)).rejects.toMatchObject({

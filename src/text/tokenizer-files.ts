@@ -2,6 +2,23 @@ import { z } from 'zod';
 
 const id = z.int().nonnegative();
 
+const knownPattern = z.union([z.looseObject({ Regex: z.string() }), z.looseObject({ String: z.string() })]);
+
+/** The library leaves a pattern of a kind that it does not know out, and tokens are others. */
+function patternsAreKnown(step: unknown): boolean {
+  const open = [step];
+  while (open.length > 0) {
+    const part = open.pop();
+    if (typeof part !== 'object' || part === null) continue;
+    if ('pattern' in part && !knownPattern.safeParse(part.pattern).success) return false;
+    for (const value of Object.values(part)) open.push(value);
+  }
+  return true;
+}
+
+/** A normalizer, pre-tokenizer or decoder, with those that it is made of. */
+const steps = z.unknown().refine(patternsAreKnown, 'a pattern is neither a Regex nor a String');
+
 /** tokenizer.json, as far as this project reads it; the rest passes through to the tokenizer library. */
 export const tokenizerJsonSchema = z.looseObject({
   added_tokens: z.array(z.looseObject({ id, content: z.string(), special: z.boolean().optional() })).default([]),
@@ -11,10 +28,10 @@ export const tokenizerJsonSchema = z.looseObject({
     vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]),
     unk_token: z.string().nullish(),
   }),
-  normalizer: z.unknown().default(null),
-  pre_tokenizer: z.unknown().default(null),
+  normalizer: steps.default(null),
+  pre_tokenizer: steps.default(null),
   post_processor: z.unknown().default(null),
-  decoder: z.unknown().default(null),
+  decoder: steps.default(null),
 });
 export type TokenizerJson = z.infer<typeof tokenizerJsonSchema>;
 

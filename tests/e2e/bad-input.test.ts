@@ -202,7 +202,7 @@ beforeAll(async () => {
     }
   };
   await Promise.all([lane(), lane()]);
-});
+}, 300_000);
 
 it.each(FAULTS)(
   '$name: exit code 2 and one message with what, where and how to mend it',
