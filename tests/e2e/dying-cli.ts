@@ -11,7 +11,7 @@ import { openRunFolder } from '../../src/runs/run-folder.js';
  */
 const dying = trainer('sft', 'Is killed.', () =>
   Promise.resolve(async (config, context) => {
-    const { out, seed, threads = 1 } = config;
+    const { out, seed, threads } = config;
     const run = await openRunFolder({
       ...{ out, seed, stage: 'sft', config: {}, device: 'cpu', resume: config.resume, fingerprints: {} },
       batchSize: 8,
