@@ -2,6 +2,7 @@ import type { TensorType } from '../graph/graph.js';
 import { add, div, erf, exp, less, mul, neg, cos, sin, sigmoid, sub, sumTo, where } from './build.js';
 import { arity, broadcastShapes, requireFloat, requireNumber, requireSameDType } from './infer.js';
 import type { NoAttributes, OpRecord, OpRecords, Vjp } from './record.js';
+import { sinusoid } from './sinusoid.js';
 
 function unary(opType: string, vjp: Vjp<NoAttributes>): OpRecord<NoAttributes> {
   return {
@@ -33,6 +34,19 @@ function binary(opType: string, vjp: Vjp<NoAttributes>): OpRecord<NoAttributes> 
     ],
     vjp: (context) =>
       vjp(context).map((thunk, side) => (thunk === null ? null : () => sumTo(thunk(), context.inputs[side]!.shape))),
+  };
+}
+
+/** sin(x + quarters·π/2): the processor's own, elsewhere one that is as precise. */
+function circular(opType: 'Sin' | 'Cos', quarters: 0 | 1, vjp: Vjp<NoAttributes>): OpRecord<NoAttributes> {
+  return {
+    infer: inferUnary,
+    emit: (emitter, node) => {
+      const x = emitter.name(node.inputs[0]!);
+      const own = emitter.device === 'cpu' || node.inputs[0]!.dtype !== 'float32';
+      return [own ? emitter.node(opType, [x]) : sinusoid(emitter, x, quarters)];
+    },
+    vjp,
   };
 }
 
@@ -78,8 +92,8 @@ export const elementwise: OpRecords<
   erf: unary('Erf', ({ grad, inputs }) => [
     () => mul(grad, mul(exp(neg(mul(inputs[0]!, inputs[0]!))), TWO_OVER_SQRT_PI)),
   ]),
-  sin: unary('Sin', ({ grad, inputs }) => [() => mul(grad, cos(inputs[0]!))]),
-  cos: unary('Cos', ({ grad, inputs }) => [() => neg(mul(grad, sin(inputs[0]!)))]),
+  sin: circular('Sin', 0, ({ grad, inputs }) => [() => mul(grad, cos(inputs[0]!))]),
+  cos: circular('Cos', 1, ({ grad, inputs }) => [() => neg(mul(grad, sin(inputs[0]!)))]),
   silu: {
     infer: inferUnary,
     emit: (emitter, node) => {
