@@ -25,6 +25,7 @@ export const loraOf = ({ config }: { readonly config: AdapterConfig }): LoraSett
   dropout: config.loraDropout,
   targetModules: config.targetModules,
   rankStabilized: config.useRslora,
+  ...(config.modulesToSave !== undefined && { modulesToSave: config.modulesToSave }),
 });
 
 const schema = z.looseObject({

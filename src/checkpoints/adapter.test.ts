@@ -154,14 +154,27 @@ describe('modules that an adapter holds whole', () => {
 
 describe('target modules', () => {
   it('are linear modules by the end of their name', () => {
-    expect(adaptedModules(model, ['v_proj', 'self_attn.q_proj'])).toEqual([
+    expect(adaptedModules(model, { targetModules: ['v_proj', 'self_attn.q_proj'] })).toEqual([
       'model.layers.0.self_attn.q_proj',
       'model.layers.0.self_attn.v_proj',
     ]);
   });
 
+  it('are none that lie in a module which is held whole', () => {
+    const pooled = shapes({
+      'encoder.dense.weight': [4, 4],
+      'pooler.dense.weight': [4, 4],
+      'pooler_out.dense.weight': [4, 4],
+    });
+    const settings = { targetModules: ['dense'], modulesToSave: ['pooler'] };
+    expect(adaptedModules(pooled, settings)).toEqual(['encoder.dense', 'pooler_out.dense']);
+    expect(() => adaptedModules(pooled, { ...settings, targetModules: ['dense', 'pooler.dense'] })).toThrow(
+      '`pooler.dense`',
+    );
+  });
+
   it.each(['k_proj', 'proj', 'q_norm', 'embed_tokens'])('%s is refused, and the known ones are named', (target) => {
-    expect(() => adaptedModules(model, ['q_proj', target])).toThrow(
+    expect(() => adaptedModules(model, { targetModules: ['q_proj', target] })).toThrow(
       expect.objectContaining({
         message: `The model has no linear module named \`${target}\`.`,
         fix: 'Choose target modules among q_proj, v_proj.',

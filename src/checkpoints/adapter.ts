@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
-import { loraName } from '../nn/context.js';
+import { isPartOf, isTarget, loraName, type LoraSettings } from '../nn/context.js';
 import { adapterConfigToPeft, parseAdapterConfig, type AdapterConfig } from './adapter-config.js';
 import { jsonChunks, readJsonObject, writeDirectly, type WriteFile } from './files.js';
 import { listed } from './listed.js';
@@ -41,14 +41,20 @@ export async function openAdapter(dir: string): Promise<AdapterFolder> {
 }
 
 /**
- * Names of a model's linear modules whose last part (or parts) is one of `targets`, sorted.
+ * Names of a model's linear modules that are adapted, sorted: their last part (or parts) is one of `targetModules`, and
+ * they lie in none of `modulesToSave`, as PEFT has it.
  *
  * @throws UserError listing the targets that no module of the model answers to
  */
-export function adaptedModules(weights: Shapes, targets: readonly string[]): string[] {
+export function adaptedModules(
+  weights: Shapes,
+  settings: Pick<LoraSettings, 'targetModules' | 'modulesToSave'>,
+): string[] {
   const linear = Array.from(weights, ([name, { shape }]) => (shape.length === 2 ? moduleOf(name) : undefined));
   const modules = linear.filter((module) => module !== undefined);
-  const unmatched = targets.filter((target) => !modules.some((module) => answersTo(module, target)));
+  const unmatched = settings.targetModules.filter(
+    (target) => !modules.some((module) => isTarget({ ...settings, targetModules: [target] }, module)),
+  );
   if (unmatched.length > 0) {
     const known = new Set(modules.map((module) => module.slice(module.lastIndexOf('.') + 1)));
     throw new UserError({
@@ -57,12 +63,11 @@ export function adaptedModules(weights: Shapes, targets: readonly string[]): str
       fix: `Choose target modules among ${[...known].sort().join(', ')}.`,
     });
   }
-  return modules.filter((module) => targets.some((target) => answersTo(module, target))).sort();
+  return modules.filter((module) => isTarget(settings, module)).sort();
 }
 
 /** The module of a matrix that is no embedding table. */
 const moduleOf = (weight: string): string | undefined => /^(.+(?<!embed_tokens|embeddings))\.weight$/.exec(weight)?.[1];
-const answersTo = (module: string, target: string): boolean => module === target || module.endsWith(`.${target}`);
 
 const savedPrefix = 'base_model.model.';
 
@@ -83,11 +88,8 @@ export function savedTensors({ config, weights }: Pick<AdapterFolder, 'config' |
 export const loraNamesOf = ({ weights }: Pick<AdapterFolder, 'weights'>): string[] =>
   [...weights.keys()].filter((name) => /\.lora_[AB]\.weight$/.test(name));
 
-const isSaved = (name: string, { modulesToSave = [] }: AdapterConfig): boolean => {
-  const parts = name.split('.').slice(0, -1);
-  const isOf = (module: string): boolean => `.${parts.join('.')}.`.includes(`.${module}.`);
-  return !/\.lora_[AB]\.weight$/.test(name) && modulesToSave.some(isOf);
-};
+const isSaved = (name: string, { modulesToSave = [] }: AdapterConfig): boolean =>
+  !/\.lora_[AB]\.weight$/.test(name) && isPartOf(modulesToSave, name.slice(0, name.lastIndexOf('.')));
 
 /** The shapes that an adapter's tensors must have to fit a model, by PEFT name, sorted by module. */
 export function adapterShapes(
@@ -95,7 +97,7 @@ export function adapterShapes(
   config: AdapterConfig,
 ): Map<string, { readonly shape: readonly number[] }> {
   const shapes = new Map<string, { shape: readonly number[] }>();
-  for (const module of adaptedModules(weights, config.targetModules)) {
+  for (const module of adaptedModules(weights, config)) {
     const [out, input] = weights.get(`${module}.weight`)!.shape as [number, number];
     const { a, b } = loraTensorNames(module);
     shapes.set(a, { shape: [config.r, input] });

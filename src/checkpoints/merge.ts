@@ -67,7 +67,7 @@ function mergedTensors({ weights }: Pick<ModelFolder, 'weights'>, adapter: Adapt
   checkAdapter(adapter, weights);
   const merged = new Map<string, Merged>();
   for (const [name, info] of [...weights, ...savedTensors(adapter)]) merged.set(name, { info });
-  for (const module of adaptedModules(weights, adapter.config.targetModules)) {
+  for (const module of adaptedModules(weights, adapter.config)) {
     const info = weights.get(`${module}.weight`)!;
     const names = loraTensorNames(module);
     merged.set(info.name, { info, factors: [adapter.weights.get(names.a)!, adapter.weights.get(names.b)!] });
@@ -135,7 +135,7 @@ export async function loadMergedTensors(
 ): Promise<Map<string, Tensor<'float32'>>> {
   checkAdapter(adapter, model.weights);
   const tensors = await loadTensors(new Map([...model.weights, ...savedTensors(adapter)]), names);
-  for (const module of adaptedModules(model.weights, adapter.config.targetModules)) {
+  for (const module of adaptedModules(model.weights, adapter.config)) {
     const weight = tensors.get(`${module}.weight`);
     if (weight === undefined) continue;
     const { a, b } = loraTensorNames(module);

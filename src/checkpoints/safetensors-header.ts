@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { duplicateKey } from './duplicate-key.js';
-import { storedBytes, storedDtypeSchema, type StoredDtype } from './stored-dtype.js';
+import { storedBytes, storedDtypes, storedDtypeSchema, type StoredDtype } from './stored-dtype.js';
 
 /** Where one tensor lies in a safetensors file. */
 export interface TensorInfo {
@@ -83,6 +83,7 @@ function tensorInfo(file: string, name: string, entry: unknown, dataStart: numbe
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const field = issue?.path.join('.') ?? '';
+    if (field === 'dtype') throw unknownDtype(file, name, (entry as { readonly dtype?: unknown }).dtype);
     throw corrupt(file, `tensor \`${name}\`${field && `, ${field}`}: ${issue?.message ?? 'not understood'}`);
   }
   const { dtype, shape, data_offsets: range } = parsed.data;
@@ -111,6 +112,14 @@ function checkFilled(file: string, tensors: readonly TensorInfo[], dataStart: nu
   }
   if (filled !== fileSize) throw corrupt(file, `its last ${fileSize - filled} bytes belong to no tensor`);
 }
+
+const unknownDtype = (file: string, name: string, dtype: unknown): UserError =>
+  new UserError({
+    code: 'checkpoint.unknown-dtype',
+    message: `Tensor \`${name}\` is stored as ${String(JSON.stringify(dtype)).slice(0, 80)}, which is not read. Known are ${storedDtypes.join(', ')}.`,
+    where: file,
+    fix: 'Give the model in float32, float16 or bfloat16, or as a bitsandbytes checkpoint in 4 bits.',
+  });
 
 /** A UserError that says what is wrong with a safetensors file. */
 export const corrupt = (file: string, what: string): UserError =>

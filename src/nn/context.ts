@@ -28,14 +28,24 @@ export interface LoraSettings {
   readonly targetModules: readonly string[];
   /** alpha/√r instead of alpha/r. */
   readonly rankStabilized?: boolean;
+  /** Parts of the names of modules that learn whole, for example `classifier`: nothing in them is adapted. */
+  readonly modulesToSave?: readonly string[];
 }
 
 export const loraScale = ({ r, alpha, rankStabilized }: LoraSettings): number =>
   rankStabilized === true ? alpha / Math.sqrt(r) : alpha / r;
 
-/** Whether LoRA adapts a module: its name ends with a target. */
-export const isTarget = (settings: LoraSettings, module: string): boolean =>
-  settings.targetModules.some((target) => module === target || module.endsWith(`.${target}`));
+/** Whether LoRA adapts a module: its name ends with a target, and it is part of none that learns whole. */
+export const isTarget = (
+  { targetModules, modulesToSave = [] }: Pick<LoraSettings, 'targetModules' | 'modulesToSave'>,
+  module: string,
+): boolean =>
+  targetModules.some((target) => module === target || module.endsWith(`.${target}`)) &&
+  !isPartOf(modulesToSave, module);
+
+/** Whether a module is one of those named, by a part of its name, or lies in one. */
+export const isPartOf = (modules: readonly string[], module: string): boolean =>
+  modules.some((name) => `.${module}.`.includes(`.${name}.`));
 
 /** PEFT's name of a module's adapter weight. */
 export const loraName = (module: string, which: 'A' | 'B'): string => `base_model.model.${module}.lora_${which}.weight`;

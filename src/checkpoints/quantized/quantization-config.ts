@@ -45,7 +45,10 @@ const unsupported = (what: string, where: string): UserError =>
     fix: 'Give the model that it was made from, or a bitsandbytes checkpoint in 4 bits.',
   });
 
-/** `quantization_config` as transformers writes it for such a checkpoint. */
+/**
+ * `quantization_config` as transformers writes it for such a checkpoint, but for the threshold of its 8-bit form: it must
+ * read as a fraction, which JSON does not write of a whole number here, and is 6.0 where it is not given.
+ */
 export const quantizationConfigToHuggingFace = ({ kind, nested }: BitsAndBytesConfig): Record<string, unknown> => ({
   _load_in_4bit: true,
   _load_in_8bit: false,
@@ -56,7 +59,6 @@ export const quantizationConfigToHuggingFace = ({ kind, nested }: BitsAndBytesCo
   llm_int8_enable_fp32_cpu_offload: false,
   llm_int8_has_fp16_weight: false,
   llm_int8_skip_modules: null,
-  llm_int8_threshold: 6,
   load_in_4bit: true,
   load_in_8bit: false,
   quant_method: 'bitsandbytes',

@@ -17,7 +17,7 @@ export const blockModules = (weights: ReadonlyMap<string, TensorInfo>): string[]
       .filter(([name, { shape }]) => shape.length === 2 && /\.layers\.\d+\..+\.weight$/.test(name))
       .map(([name]) => name.split('.').at(-2)!),
   );
-  return last.size === 0 ? [] : adaptedModules(weights, [...last]);
+  return last.size === 0 ? [] : adaptedModules(weights, { targetModules: [...last] });
 };
 
 /** A weight to be quantised: how it is read, as float32. */

@@ -3,7 +3,7 @@
 Usage: logits.py HEAD MODEL BATCH OUT [ADAPTER]
 
 HEAD is causal, classifier or masked. BATCH is a safetensors file with input_ids and attention_mask (B, T); OUT gets
-logits as float32. Prints which weights were not found and which were not used.
+logits as float32. A model in 4 bits computes in float32, too. Prints which weights were not found and which were not used.
 """
 
 import json
@@ -22,8 +22,14 @@ kind = {
 }[head]
 
 model, loading = kind.from_pretrained(
-    model_folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    model_folder, dtype=torch.float32, attn_implementation="eager", device_map={"": "cpu"}, output_loading_info=True
 )
+four_bit = [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
+for module in four_bit:
+    module.support_avx512bf16_for_cpu = False  # that kernel rounds to bfloat16
+for parameter in model.parameters():
+    if parameter.dtype == torch.bfloat16:  # what such a checkpoint keeps whole stays as it is stored
+        parameter.data = parameter.data.float()
 adapted = []
 if adapter is not None:
     from peft import PeftModel
@@ -42,6 +48,7 @@ print(
             "missing": sorted(loading["missing_keys"]),
             "unexpected": sorted(loading["unexpected_keys"]),
             "adapted": len(adapted),
+            "fourBit": len(four_bit),
         }
     )
 )

@@ -1,7 +1,7 @@
 import { loraOf } from '../../../src/checkpoints/adapter-config.js';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { openAdapter } from '../../../src/checkpoints/adapter.js';
+import { checkAdapter, loraNamesOf, openAdapter, savedTensors } from '../../../src/checkpoints/adapter.js';
 import { loadTensors, openModelFolder } from '../../../src/checkpoints/model-folder.js';
 import { readFloats, readHeader } from '../../../src/checkpoints/safetensors.js';
 import { sourceOfArray, writeSafetensors } from '../../../src/checkpoints/safetensors-writer.js';
@@ -34,7 +34,7 @@ export interface Comparison {
 /** Expects the logits of a model folder, with or without an adapter, to be theirs too, on random ids with padding. */
 export async function compareLogits(runtime: Runtime, comparison: Comparison): Promise<void> {
   const { check, peer, head, model, adapter, folder } = comparison;
-  const { config } = await openModelFolder(model);
+  const { config, quantized } = await openModelFolder(model);
   const batch = randomBatch(config.vocabSize);
   const [batchFile, outFile] = [join(folder, 'batch.safetensors'), join(folder, 'logits.safetensors')];
   const shape = [batch.batch, batch.length];
@@ -44,8 +44,8 @@ export async function compareLogits(runtime: Runtime, comparison: Comparison): P
   ]);
 
   const loaded = await python('logits', head, model, batchFile, outFile, ...(adapter === undefined ? [] : [adapter]));
-  const modules = adapter === undefined ? 0 : (await openAdapter(adapter)).weights.size / 2;
-  expect(loaded).toEqual({ missing: [], unexpected: [], adapted: modules });
+  const modules = adapter === undefined ? 0 : loraNamesOf(await openAdapter(adapter)).length / 2;
+  expect(loaded).toEqual({ missing: [], unexpected: [], adapted: modules, fourBit: quantized.size });
 
   const ours = await logitsOf(runtime, head, model, batch, adapter);
   const theirs = await readFloats((await readHeader(outFile)).tensors.get('logits')!);
@@ -89,10 +89,15 @@ async function logitsOf(
   const folder = await openModelFolder(modelDir);
   const adapter = adapterDir === undefined ? undefined : await openAdapter(adapterDir);
   const context = new ModelContext(newGraph(), adapter === undefined ? {} : { lora: loraOf(adapter) });
-  const weights = adapter === undefined ? undefined : await loadTensors(adapter.weights, adapter.weights.keys());
   const feeds = addLogits(context, head, folder.config, batch);
-  const program = await runtime.compile(context.graph, folder.weights);
-  const { logits } = await program.run({ ...feeds, ...Object.fromEntries(weights ?? []) });
+  const weights = new Map(folder.weights);
+  if (adapter !== undefined) {
+    checkAdapter(adapter, folder.weights);
+    for (const [name, saved] of savedTensors(adapter)) weights.set(name, saved);
+    for (const [name, tensor] of await loadTensors(adapter.weights, loraNamesOf(adapter))) feeds[name] = tensor;
+  }
+  const program = await runtime.compile(context.graph, weights);
+  const { logits } = await program.run(feeds);
   await program.dispose();
   return logits!.data as Float32Array;
 }

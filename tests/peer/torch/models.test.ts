@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
+import { quantizeModel } from '../../../src/checkpoints/merge.js';
 import { loadTensors, openModelFolder } from '../../../src/checkpoints/model-folder.js';
 import { writeModelFolder } from '../../../src/checkpoints/write-model-folder.js';
 import { wrap } from '../../../src/graph/tensor.js';
@@ -52,4 +53,17 @@ it.each(cases)('transformers loads our model folder: %s (%s, %s, %s)', async (ti
     model,
     folder,
   });
+});
+
+it.each([
+  ['NF4, nested', { kind: 'nf4', nested: true }],
+  ['FP4', { kind: 'fp4', nested: false }],
+] as const)('transformers loads our model folder in 4 bits: %s', async (title, quantization) => {
+  const folder = await temporaryFolder();
+  const [whole, model] = [join(folder, 'whole'), join(folder, 'model')];
+  await writeVariant(golden('nf4/whole_rows/model'), whole, 'float32');
+  await quantizeModel(whole, model, quantization, { dtype: 'bfloat16' });
+  expect((await openModelFolder(model)).quantized.size).toBe(14);
+  const check = `A model folder that we wrote: Qwen3 in 4 bits, ${title}`;
+  await compareLogits(runtime, { check, peer: 'bitsandbytes', head: 'causal', model, folder });
 });
