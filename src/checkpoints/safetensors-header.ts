@@ -116,7 +116,7 @@ function checkFilled(file: string, tensors: readonly TensorInfo[], dataStart: nu
 const unknownDtype = (file: string, name: string, dtype: unknown): UserError =>
   new UserError({
     code: 'checkpoint.unknown-dtype',
-    message: `Tensor \`${name}\` is stored as ${String(JSON.stringify(dtype)).slice(0, 80)}, which is not read. Known are ${storedDtypes.join(', ')}.`,
+    message: `Tensor \`${name}\` is stored as ${JSON.stringify(dtype ?? null).slice(0, 80)}, which is not read. Known are ${storedDtypes.join(', ')}.`,
     where: file,
     fix: 'Give the model in float32, float16 or bfloat16, or as a bitsandbytes checkpoint in 4 bits.',
   });
