@@ -1,9 +1,9 @@
 import { mulDims } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
-import { add, exp, gatherRows, iota, mul, reduceMax, reduceSum, reshape, scalar, sub, topK } from '../ops/build.js';
+import { add, gatherRows, iota, mul, reduceMax, reduceSum, reshape, scalar, softmax, topK } from '../ops/build.js';
 
 /** Consecutive tokens of a block, at most; a divisor of the vocabulary is taken. */
-const LONGEST_BLOCK = 32;
+const LONGEST_BLOCK = 64;
 
 /** Consecutive token ids in a block. */
 export function blockLength(vocabSize: number): number {
@@ -15,9 +15,9 @@ export function blockLength(vocabSize: number): number {
 /**
  * Makes outputs of what tokens are drawn from, so that whole rows stay where they are computed.
  *
- * Outputs: `weights` (B, V), each token's probability over that of the likeliest one; of each block of consecutive
- * tokens `block_sums` and `block_maxima` (B, N), sum and maximum of its weights; the block that holds the likeliest
- * token, `best_block` int32 (B, 1), with its logits, `best_logits` (B, 1, L).
+ * Outputs: `probabilities` (B, V); of each block of consecutive tokens `block_sums` and `block_maxima` (B, N), sum and
+ * maximum of theirs; the block that holds the likeliest token, `best_block` int32 (B, 1), with its logits, `best_logits`
+ * (B, 1, L).
  *
  * @param logits (B, V), divided by the temperature
  */
@@ -26,14 +26,14 @@ export function outputBlockSums(logits: Value): void {
   const [batch, vocabSize] = shape as [string, number];
   const length = blockLength(vocabSize);
   const blocks = vocabSize / length;
-  const maxima = reduceMax(reshape(logits, [batch, blocks, length]), -1);
-  const best = topK(maxima, 1);
+  const probabilities = softmax(logits);
+  const grouped = reshape(probabilities, [batch, blocks, length]);
+  const maxima = reduceMax(grouped, -1);
+  const best = topK(maxima, 1).indices;
   const firstRow = mul(reshape(iota(graph, batch), [batch, 1]), scalar(graph, 'int32', blocks));
-  const rows = reshape(logits, [mulDims(blocks, batch), length]);
-  graph.output('best_block', best.indices);
-  graph.output('best_logits', gatherRows(rows, add(firstRow, best.indices)));
-  graph.output('block_maxima', exp(sub(maxima, best.values)));
-  const weights = exp(sub(logits, best.values));
-  graph.output('weights', weights);
-  graph.output('block_sums', reduceSum(reshape(weights, [batch, blocks, length]), -1));
+  graph.output('best_block', best);
+  graph.output('best_logits', gatherRows(reshape(logits, [mulDims(blocks, batch), length]), add(firstRow, best)));
+  graph.output('block_maxima', maxima);
+  graph.output('block_sums', reduceSum(grouped, -1));
+  graph.output('probabilities', probabilities);
 }

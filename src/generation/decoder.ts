@@ -79,6 +79,9 @@ export interface Finished extends Completion {
 /** Cache lengths are multiples of this, so that few shapes occur. */
 export const CACHE_STEP = 32;
 
+/** Factor by which a cache grows that has no room left: attention reads all of it. */
+const GROWTH = 1.125;
+
 /** Prompt tokens, padding included, that go through the model at once. */
 export const PROMPT_TOKENS = 1024;
 
@@ -101,7 +104,7 @@ interface Begun {
 const roundUp = (length: number): number => Math.ceil(length / CACHE_STEP) * CACHE_STEP;
 
 /**
- * Autoregressive decoding over a key/value cache that stays on the device. A finished row leaves the batch at once, and
+ * Autoregressive decoding over a key/value cache that stays on the device and grows with the rows. A finished row leaves the batch at once, and
  * the next prompt takes its place. A prompt that occurs several times goes through the model once: its cache is copied
  * to each of its completions. Every completion has random numbers of its own, so that none of this changes what is
  * written beyond the rounding of sums.
@@ -131,10 +134,11 @@ export class Decoder {
     if (prompts.length === 0) return;
     const { maxNewTokens, signal } = options;
     const size = Math.min(options.batchSize, prompts.length);
-    const capacity = roundUp(Math.max(...prompts.map(({ length }) => length)) + maxNewTokens);
+    const longest = Math.max(...prompts.map(({ length }) => length));
     const waiting = new WaitingPrompts(prompts);
-    const weights = await this.runtime.allocate('float32', [size, this.model.config.vocabSize]);
-    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, size, capacity);
+    const probabilities = await this.runtime.allocate('float32', [size, this.model.config.vocabSize]);
+    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, size, roundUp(longest));
+    const fresh = await KeyValueCache.allocate(this.runtime, this.model.config, size, 1);
     const active: Row[] = [];
     const begun: Begun[] = [];
     const done = { finished: 0, total: prompts.length, tokens: 0 };
@@ -152,7 +156,7 @@ export class Decoder {
           signal?.throwIfAborted();
           if (begun.length === 0) {
             for (const pass of passesOf(waiting.take(size - active.length), PROMPT_TOKENS)) {
-              const { cache: prefix, rows } = await this.#promptPass(pass, options, weights);
+              const { cache: prefix, rows } = await this.#promptPass(pass, options, probabilities);
               done.tokens += rows.length;
               ended.push(...rows.map(({ row }) => row).filter(isDone));
               begun.push({ cache: prefix, rows: rows.filter(({ row }) => !isDone(row)) });
@@ -166,7 +170,8 @@ export class Decoder {
         if (active.length === 0) return;
 
         signal?.throwIfAborted();
-        await this.#nextPass(active, options, cache, weights);
+        await makeRoom(cache, active, longest + maxNewTokens);
+        await this.#nextPass(active, options, { cache, fresh, probabilities });
         done.tokens += active.length;
         const finished = active.filter(isDone).map(finish);
         options.onProgress?.({ ...done });
@@ -175,8 +180,8 @@ export class Decoder {
         yield* finished;
       }
     } finally {
-      await weights.dispose();
-      for (const each of [cache, ...begun.map((prefix) => prefix.cache)]) await each.dispose();
+      await probabilities.dispose();
+      for (const each of [cache, fresh, ...begun.map((prefix) => prefix.cache)]) await each.dispose();
     }
   }
 
@@ -185,12 +190,13 @@ export class Decoder {
   }
 
   /** Prompts, padded on the right, and the first token of each of their completions. */
-  async #promptPass(prompts: readonly Prompt[], options: DecodeOptions, weights: DeviceTensor): Promise<Begun> {
+  async #promptPass(prompts: readonly Prompt[], options: DecodeOptions, probabilities: DeviceTensor): Promise<Begun> {
     const length = Math.max(...prompts.map(({ ids }) => ids.length));
     const shape = [prompts.length, length];
     const inputIds = new Int32Array(prompts.length * length).fill(options.padTokenId);
     for (const [i, { ids }] of prompts.entries()) inputIds.set(ids, i * length);
-    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, prompts.length, roundUp(length));
+    const cache = await KeyValueCache.allocate(this.runtime, this.model.config, prompts.length, length);
+    const nothing = await KeyValueCache.allocate(this.runtime, this.model.config, prompts.length, 1);
     try {
       const started = prompts.flatMap(({ ids, positions }, at) =>
         positions.map((prompt) => {
@@ -201,22 +207,24 @@ export class Decoder {
       const drawn = await this.#run(
         {
           input_ids: wrap('int32', shape, inputIds),
-          position_ids: wrap(
-            'int32',
-            shape,
-            inputIds.map((_, at) => at % length),
-          ),
-          last_index: vector(prompts.map(({ ids }) => ids.length - 1)),
-          total_length: tensor('int32', [], [length]),
+          past_length: vector(prompts.map(() => 0)),
           output_index: vector(prompts.map(({ ids }, i) => i * length + ids.length - 1)),
         },
-        { cache, weights, options, draws: started.map(({ row, at }) => ({ row: at, random: row.random })) },
+        {
+          past: nothing,
+          fresh: cache,
+          probabilities,
+          options,
+          draws: started.map(({ row, at }) => ({ row: at, random: row.random })),
+        },
       );
       for (const [i, { row }] of started.entries()) append(row, drawn[i]!);
       return { cache, rows: started };
     } catch (error) {
       await cache.dispose();
       throw error;
+    } finally {
+      await nothing.dispose();
     }
   }
 
@@ -224,10 +232,8 @@ export class Decoder {
   async #nextPass(
     rows: readonly Row[],
     options: DecodeOptions,
-    cache: KeyValueCache,
-    weights: DeviceTensor,
+    { cache, fresh, probabilities }: { cache: KeyValueCache; fresh: KeyValueCache; probabilities: DeviceTensor },
   ): Promise<void> {
-    const positions = rows.map(({ length }) => length);
     const drawn = await this.#run(
       {
         input_ids: tensor(
@@ -235,12 +241,14 @@ export class Decoder {
           [rows.length, 1],
           rows.map(({ ids }) => ids.at(-1)!),
         ),
-        position_ids: tensor('int32', [rows.length, 1], positions),
-        last_index: vector(positions),
-        total_length: tensor('int32', [], [Math.max(...positions) + 1]),
+        past_length: vector(rows.map(({ length }) => length)),
         output_index: vector([...rows.keys()]),
       },
-      { cache, weights, options, draws: rows.map(({ random }, row) => ({ row, random })) },
+      { past: cache, fresh, probabilities, options, draws: rows.map(({ random }, row) => ({ row, random })) },
+    );
+    await fresh.copyRows(
+      cache,
+      rows.map(({ length: at }, row) => ({ from: row, to: row, length: 1, at })),
     );
     for (const [i, row] of rows.entries()) {
       row.length++;
@@ -250,17 +258,22 @@ export class Decoder {
 
   async #run(
     feeds: Record<string, Tensor>,
-    on: { cache: KeyValueCache; weights: DeviceTensor; options: DecodeOptions; draws: readonly Draw[] },
+    on: {
+      past: KeyValueCache;
+      fresh: KeyValueCache;
+      probabilities: DeviceTensor;
+      options: DecodeOptions;
+      draws: readonly Draw[];
+    },
   ): Promise<DrawnToken[]> {
     const { sampling, adapter } = on.options;
     const count = feeds['output_index']!.shape[0]!;
-    const { past, present } = on.cache.firstRows(count);
-    const weights = on.weights.rows(count);
+    const probabilities = on.probabilities.rows(count);
     const outputs = await this.program.run(
-      { ...feeds, ...this.drawer.feeds(sampling), ...past, ...adapter },
-      { ...present, weights },
+      { ...feeds, ...this.drawer.feeds(sampling), ...on.past.past(count), ...adapter },
+      { ...on.fresh.fresh(count), probabilities },
     );
-    return this.drawer.draw(on.draws, outputs, weights, sampling);
+    return this.drawer.draw(on.draws, outputs, probabilities, sampling);
   }
 }
 
@@ -269,6 +282,14 @@ const vector = (values: readonly number[]): Tensor => tensor('int32', [values.le
 function append(row: Row, { token, logProb }: DrawnToken): void {
   row.ids.push(token);
   row.logProbs.push(logProb);
+}
+
+/** Gives a cache more room, an eighth of what it has or a step, where a row has filled it; never more than `most`. */
+async function makeRoom(cache: KeyValueCache, active: readonly Row[], most: number): Promise<void> {
+  const lengths = active.map(({ length }) => length);
+  if (Math.max(...lengths) < cache.capacity) return;
+  const larger = roundUp(Math.max(cache.capacity + 1, cache.capacity * GROWTH));
+  await cache.grow(Math.min(larger, roundUp(most)), lengths);
 }
 
 /** Gives free places to rows that have begun, in their order; a cache that nothing waits in any more is freed. */

@@ -55,7 +55,7 @@ describe('RowSums', () => {
         const token = seed % weights.length;
         const sums = sumsOf(weights);
         const mass = topP * sums.total;
-        const said = sums.precededByLess(mass, { token, weight: weights[token]! });
+        const said = sums.precededByLess(mass, { token, probability: weights[token]! });
         const before = massBefore(weights, token);
         if (said !== undefined && Math.abs(before - mass) > 1e-5 * sums.total) expect(said).toBe(before < mass);
       }),
@@ -65,8 +65,8 @@ describe('RowSums', () => {
   it('knows without the row that a token with more than 1 − p is in the nucleus', () => {
     const weights = Float32Array.of(1, 0.2, 0.2, 0.2, 0.9, 0.1, 0.1, 0.1);
     const sums = sumsOf(weights);
-    expect(sums.precededByLess(0.7 * sums.total, { token: 4, weight: 0.9 })).toBe(true);
-    expect(sums.precededByLess(0.3 * sums.total, { token: 1, weight: 0.2 })).toBe(false);
+    expect(sums.precededByLess(0.7 * sums.total, { token: 4, probability: 0.9 })).toBe(true);
+    expect(sums.precededByLess(0.3 * sums.total, { token: 1, probability: 0.2 })).toBe(false);
   });
 
   it('gives the blocks that the likeliest tokens lie in', () => {
@@ -88,7 +88,7 @@ describe('Preceding', () => {
         const token = seed % weights.length;
         if (weights[token] === 0) return;
         const total = weights.reduce((a, b) => a + b, 0);
-        const preceding = new Preceding({ token, weight: weights[token]! }, topP * total, total);
+        const preceding = new Preceding({ token, probability: weights[token]! }, topP * total, total);
         let isLeft: boolean | undefined;
         for (let start = 0; start < weights.length && isLeft === undefined; start += LENGTH) {
           isLeft = preceding.take(weights.subarray(start, start + LENGTH), start);

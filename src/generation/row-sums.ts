@@ -1,24 +1,25 @@
-/** Where a token lies in the order that top-p keeps tokens in: by falling weight, of equal ones the lower id first. */
+/** Where a token lies in the order that top-p keeps tokens in: by falling probability, of equal ones the lower id first. */
 export interface Place {
   readonly token: number;
-  readonly weight: number;
+  readonly probability: number;
 }
 
-/** How far apart two float32 exponentials of the same number may be, relatively. */
-const ROUNDING = 2 ** -20;
-
-/** The weights of a row by blocks: a token's is its probability over that of the likeliest. */
+/** The probabilities of a row's tokens by blocks. */
 export class RowSums {
-  /** Sum of all weights; not a number where a logit is none. */
+  /** Sum of all, 1 but for rounding; not a number where a logit is none. */
   readonly total: number;
+  /** The likeliest token's. */
+  readonly highest: number;
 
   constructor(
     private readonly sums: Float32Array,
     private readonly maxima: Float32Array,
   ) {
-    let total = 0;
+    let [total, highest] = [0, 0];
     for (const sum of sums) total += sum;
+    for (const maximum of maxima) highest = Math.max(highest, maximum);
     this.total = total;
+    this.highest = highest;
   }
 
   /** The block in which the cumulative sum over blocks passes a share of the total, and which share of the block is below. */
@@ -38,35 +39,35 @@ export class RowSums {
   /** The blocks with the `count` largest maxima, and those that equal the last of them, ascending. */
   largestBlocks(count: number): number[] {
     const bound = this.maxima.toSorted().at(-count) ?? -Infinity;
-    return [...this.maxima.keys()].filter((block) => this.maxima[block]! >= bound * (1 - ROUNDING));
+    return [...this.maxima.keys()].filter((block) => this.maxima[block]! >= bound);
   }
 
   /**
    * Whether the tokens before a token in the order have together less than a mass, as far as sums and maxima of blocks
    * tell: what lies in blocks whose maximum is smaller comes after it, and a larger maximum itself before.
    */
-  precededByLess(mass: number, { weight }: Place): boolean | undefined {
-    let [before, after] = [0, weight];
+  precededByLess(mass: number, { probability }: Place): boolean | undefined {
+    let [before, after] = [0, probability];
     for (let block = 0; block < this.sums.length; block++) {
       const highest = this.maxima[block]!;
-      if (highest * (1 + ROUNDING) < weight) after += this.sums[block]!;
-      else if (highest * (1 - ROUNDING) > weight) before += highest;
+      if (highest < probability) after += this.sums[block]!;
+      else if (highest > probability) before += highest;
     }
     if (this.total - after < mass) return true;
     return before >= mass ? false : undefined;
   }
 }
 
-/** The token in which the cumulative sum over consecutive weights passes a share of their sum: its place among them. */
-export function placeAt(weights: Float32Array, share: number): number {
+/** The token in which the cumulative sum over consecutive probabilities passes a share of their sum: its place among them. */
+export function placeAt(probabilities: Float32Array, share: number): number {
   let sum = 0;
-  for (const weight of weights) sum += weight;
+  for (const probability of probabilities) sum += probability;
   const target = share * sum;
   let [below, last] = [0, 0];
-  for (const [at, weight] of weights.entries()) {
-    if (weight === 0) continue;
-    if (target < below + weight) return at;
-    below += weight;
+  for (const [at, probability] of probabilities.entries()) {
+    if (probability === 0) continue;
+    if (target < below + probability) return at;
+    below += probability;
     last = at;
   }
   return last;
@@ -90,11 +91,11 @@ export class Preceding {
    * @returns whether the tokens before the token have less than the mass, where the parts so far tell
    */
   take(part: Float32Array, start: number): boolean | undefined {
-    const { token, weight } = this.place;
+    const { token, probability } = this.place;
     let [before, after] = [0, 0];
     for (let i = 0; i < part.length; i++) {
       const other = part[i]!;
-      if (other > weight || (other === weight && start + i < token)) before += other;
+      if (other > probability || (other === probability && start + i < token)) before += other;
       else after += other;
     }
     this.#before += before;

@@ -10,19 +10,19 @@ import { unfiltered, type SamplingSettings } from './sampling-settings.js';
 import { TokenDrawer, type DrawnToken } from './token-drawer.js';
 
 const ROWS = 3;
-/** Ten blocks. */
+/** Five blocks. */
 const VOCABULARY = 320;
 const DRAWS = 15_000;
 
 const runtime = new Runtime({ threads: 1 });
 let program: Program;
-let weights: DeviceTensor;
+let probabilities: DeviceTensor;
 beforeAll(async () => {
   const graph = newGraph();
   const logits = graph.input('logits', 'float32', ['B', VOCABULARY]);
   outputBlockSums(mul(logits, graph.input('inverse_temperature', 'float32', [])));
   program = await runtime.compile(graph);
-  weights = await runtime.allocate('float32', [ROWS, VOCABULARY]);
+  probabilities = await runtime.allocate('float32', [ROWS, VOCABULARY]);
 });
 afterAll(() => runtime.close());
 
@@ -40,10 +40,10 @@ async function draw(rows: readonly Float32Array[], settings: SamplingSettings, c
   const data = new Float32Array(rows.length * VOCABULARY);
   for (const [i, row] of rows.entries()) data.set(row, i * VOCABULARY);
   const feeds = { logits: wrap('float32', [rows.length, VOCABULARY], data), ...drawer.feeds(settings) };
-  const outputs = await program.run(feeds, { weights: weights.rows(rows.length) });
+  const outputs = await program.run(feeds, { probabilities: probabilities.rows(rows.length) });
   const random = stream(1, 'draws');
   const draws = rows.flatMap((_, row) => Array.from({ length: count }, () => ({ row, random })));
-  const drawn = await drawer.draw(draws, outputs, weights, settings);
+  const drawn = await drawer.draw(draws, outputs, probabilities, settings);
   return rows.map((_, row) => drawn.slice(row * count, (row + 1) * count));
 }
 
@@ -94,10 +94,10 @@ describe('TokenDrawer', () => {
     const drawer = new TokenDrawer(VOCABULARY);
     const data = Float32Array.from(logitRows().flatMap((row) => [...row]));
     const feeds = { logits: wrap('float32', [ROWS, VOCABULARY], data), ...drawer.feeds(settings) };
-    const outputs = await program.run(feeds, { weights });
+    const outputs = await program.run(feeds, { probabilities });
     const own = (row: number) => ({ row, random: stream(row, 'own') });
-    const together = await drawer.draw([own(2), own(0), own(1)], outputs, weights, settings);
-    expect(await drawer.draw([own(1)], outputs, weights, settings)).toEqual(together.slice(2));
+    const together = await drawer.draw([own(2), own(0), own(1)], outputs, probabilities, settings);
+    expect(await drawer.draw([own(1)], outputs, probabilities, settings)).toEqual(together.slice(2));
   });
 
   it.each([Number.NaN, Infinity])('refuses a row with a logit of %s', async (logit) => {
@@ -113,9 +113,9 @@ describe('TokenDrawer', () => {
 
 describe('blockLength', () => {
   it.each([
-    [151936, 32],
-    [12800, 32],
-    [100, 25],
+    [151936, 64],
+    [12800, 64],
+    [100, 50],
     [7, 7],
   ])('divides a vocabulary of %i', (vocabSize, length) => {
     expect(blockLength(vocabSize)).toBe(length);

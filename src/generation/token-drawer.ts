@@ -21,7 +21,7 @@ export interface DrawnToken {
 /** What a decoding step says of its rows; see `outputBlockSums`. */
 type StepOutputs = Readonly<Record<string, Tensor>>;
 
-/** A draw on its way: the sums of its row, and where the weights of the row begin. */
+/** A draw on its way: the sums of its row, and where its probabilities begin. */
 interface Open extends Draw {
   readonly at: number;
   readonly sums: RowSums;
@@ -35,8 +35,8 @@ const ATTEMPTS = 4;
 const PARTS = 4;
 
 /**
- * Draws tokens exactly from the filtered distribution of a step's rows, with few of their weights at hand. A token is
- * drawn from the whole distribution, first its block by the sums of blocks, then itself by the weights of the block;
+ * Draws tokens exactly from the filtered distribution of a step's rows, with few of their probabilities at hand. A token is
+ * drawn from the whole distribution, first its block by the sums of blocks, then itself by the probabilities in the block;
  * it is kept if the filter leaves it and drawn anew if not, which gives each token that is left its share of what is left.
  */
 export class TokenDrawer {
@@ -55,13 +55,13 @@ export class TokenDrawer {
    * One token for each draw.
    *
    * @param outputs what came back from the step
-   * @param weights the step's weights, (rows or more, V), where they were computed
+   * @param probabilities the step's, (rows or more, V), where they were computed
    * @throws UserError when a setting is out of range or a logit is not a number
    */
   async draw(
     draws: readonly Draw[],
     outputs: StepOutputs,
-    weights: DeviceTensor,
+    probabilities: DeviceTensor,
     settings: SamplingSettings,
   ): Promise<DrawnToken[]> {
     checkSettings(settings);
@@ -72,23 +72,24 @@ export class TokenDrawer {
       return { ...draw, at, sums, start: draw.row * this.vocabSize };
     });
     const drawn = new Array<DrawnToken>(draws.length);
-    const keep = ({ at, sums }: Open, { token, weight }: Place): void => {
-      drawn[at] = { token, logProb: Math.log(weight) - Math.log(sums.total) };
+    const keep = ({ at }: Open, { token, probability }: Place): void => {
+      drawn[at] = { token, logProb: Math.log(probability) };
     };
     if (settings.temperature === 0) {
-      for (const each of open) keep(each, { token: this.#likeliest(outputs, each.row), weight: 1 });
+      for (const each of open)
+        keep(each, { token: this.#likeliest(outputs, each.row), probability: each.sums.highest });
     } else if (settings.topK > 0 && settings.topK < this.vocabSize) {
-      for (const each of open) keep(each, await this.#amongLargest(each, weights, settings));
+      for (const each of open) keep(each, await this.#amongLargest(each, probabilities, settings));
     } else {
       let rejected: Open[] = open;
       for (let attempt = 0; attempt < ATTEMPTS && rejected.length > 0; attempt++) {
-        const places = await this.#drawWhole(rejected, weights);
-        const isLeft = await this.#areLeft(rejected, places, weights, settings);
+        const places = await this.#drawWhole(rejected, probabilities);
+        const isLeft = await this.#areLeft(rejected, places, probabilities, settings);
         for (const [i, each] of rejected.entries()) if (isLeft[i]!) keep(each, places[i]!);
         rejected = rejected.filter((_, i) => !isLeft[i]!);
       }
       const blocks = Array.from({ length: this.vocabSize / this.#length }, (_, block) => block);
-      for (const each of rejected) keep(each, await this.#amongBlocks(each, blocks, weights, settings));
+      for (const each of rejected) keep(each, await this.#amongBlocks(each, blocks, probabilities, settings));
     }
     return drawn;
   }
@@ -113,15 +114,15 @@ export class TokenDrawer {
   }
 
   /** A token of each row's whole distribution. */
-  async #drawWhole(open: readonly Open[], weights: DeviceTensor): Promise<Place[]> {
+  async #drawWhole(open: readonly Open[], probabilities: DeviceTensor): Promise<Place[]> {
     const length = this.#length;
     const chosen = open.map(({ sums, random }) => sums.blockAt(random.uniform()));
     const starts = open.map(({ start }, i) => start + chosen[i]!.block * length);
-    const parts = (await weights.readParts(starts, length)).data as Float32Array;
+    const parts = (await probabilities.readParts(starts, length)).data as Float32Array;
     return chosen.map(({ block, rest }, i) => {
       const part = parts.subarray(i * length, (i + 1) * length);
       const place = placeAt(part, rest);
-      return { token: block * length + place, weight: part[place]! };
+      return { token: block * length + place, probability: part[place]! };
     });
   }
 
@@ -129,11 +130,11 @@ export class TokenDrawer {
   async #areLeft(
     open: readonly Open[],
     places: readonly Place[],
-    weights: DeviceTensor,
+    probabilities: DeviceTensor,
     { topP, minP }: SamplingSettings,
   ): Promise<boolean[]> {
     const left = places.map((place, i): boolean | undefined => {
-      if (place.weight < minP) return false;
+      if (place.probability < minP * open[i]!.sums.highest) return false;
       return topP === 1 ? true : open[i]!.sums.precededByLess(topP * open[i]!.sums.total, place);
     });
     const preceding = open.map(({ sums }, i) => new Preceding(places[i]!, topP * sums.total, sums.total));
@@ -143,7 +144,7 @@ export class TokenDrawer {
       if (unknown.length === 0) break;
       const count = Math.min(length, this.vocabSize - first);
       const starts = unknown.map((i) => open[i]!.start + first);
-      const parts = (await weights.readParts(starts, count)).data as Float32Array;
+      const parts = (await probabilities.readParts(starts, count)).data as Float32Array;
       for (const [k, i] of unknown.entries())
         left[i] = preceding[i]!.take(parts.subarray(k * count, (k + 1) * count), first);
     }
@@ -151,22 +152,22 @@ export class TokenDrawer {
   }
 
   /** A token of the k likeliest ones, which lie in the blocks with the k largest maxima. */
-  async #amongLargest(open: Open, weights: DeviceTensor, settings: SamplingSettings): Promise<Place> {
-    return this.#amongBlocks(open, open.sums.largestBlocks(settings.topK), weights, settings);
+  async #amongLargest(open: Open, probabilities: DeviceTensor, settings: SamplingSettings): Promise<Place> {
+    return this.#amongBlocks(open, open.sums.largestBlocks(settings.topK), probabilities, settings);
   }
 
   /** A token of what the filters leave, none of which lies outside of the blocks. */
   async #amongBlocks(
     { start, random }: Open,
     blocks: readonly number[],
-    weights: DeviceTensor,
+    probabilities: DeviceTensor,
     settings: SamplingSettings,
   ): Promise<Place> {
     const length = this.#length;
     const starts = blocks.map((block) => start + block * length);
-    const parts = (await weights.readParts(starts, length)).data as Float32Array;
+    const parts = (await probabilities.readParts(starts, length)).data as Float32Array;
     const scores = Float64Array.from(parts, Math.log);
     const place = sampleToken(scores, { ...settings, temperature: 1 }, random, new SamplerScratch(scores.length));
-    return { token: blocks[Math.floor(place / length)]! * length + (place % length), weight: parts[place]! };
+    return { token: blocks[Math.floor(place / length)]! * length + (place % length), probability: parts[place]! };
   }
 }

@@ -65,18 +65,20 @@ export interface Writing {
   readonly newTokens: number;
 }
 
-/** What decoding takes: its own packed weights, the cache of keys and values, the weights of one position's tokens. */
+/** What decoding takes: its own packed weights, the cache of keys and values, the probabilities of one position's tokens. */
 export function writingParts(model: ShapedModel, { rows, prompts, promptLength, newTokens }: Writing): MemoryPart[] {
   const { config } = model;
   const graph = decoderGraph(model);
   const roundUp = (length: number): number => Math.ceil(length / CACHE_STEP) * CACHE_STEP;
-  const capacity = roundUp(promptLength) + newTokens;
+  const capacity = roundUp(promptLength + newTokens);
   const perPass = Math.max(1, Math.min(prompts, Math.floor(PROMPT_TOKENS / promptLength)));
-  const written = new Set([...graph.outputs].filter(([name]) => /^(present_|weights$)/.test(name)).map(([, v]) => v));
+  const written = new Set(
+    [...graph.outputs].filter(([name]) => /^(fresh_|probabilities$)/.test(name)).map(([, v]) => v),
+  );
   const session = inferenceSession(
     graph,
     [
-      { B: perPass, T: promptLength, M: roundUp(promptLength) },
+      { B: perPass, T: promptLength, M: 1 },
       { B: rows, T: 1, M: capacity },
     ],
     { fed: adapterNames(graph), written, stored: config.dtype },
@@ -84,8 +86,9 @@ export function writingParts(model: ShapedModel, { rows, prompts, promptLength, 
   const perToken = 2 * config.numHiddenLayers * config.numKeyValueHeads * config.headDim * 4;
   return [
     ...sessionParts('writing', session),
-    { name: 'keys and values of writing', bytes: perToken * (rows * capacity + prompts * roundUp(promptLength)) },
-    { name: 'token weights of writing', bytes: rows * config.vocabSize * 4 },
+    { name: 'keys and values of writing', bytes: perToken * (rows * (capacity + 1) + prompts * promptLength) },
+    // The binding copies what a run has written, too.
+    { name: 'probabilities of writing', bytes: 2 * rows * config.vocabSize * 4 },
   ];
 }
 

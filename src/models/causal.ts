@@ -1,21 +1,11 @@
 import type { Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import { wrap, type Tensor } from '../graph/tensor.js';
-import { causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
+import { cacheBiases, cachedAttention, causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
 import { multiply, type ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
 import { rotaryAngles } from '../nn/rotary.js';
-import {
-  add,
-  gatherRows,
-  groupQueryAttention,
-  linearLogProbs,
-  mul,
-  reshape,
-  rotary,
-  silu,
-  type TokenScores,
-} from '../ops/build.js';
+import { add, gatherRows, iota, linearLogProbs, mul, reshape, rotary, silu, type TokenScores } from '../ops/build.js';
 import { EMBEDDINGS, headName } from './channel-sources.js';
 import type { CausalConfig } from './config/causal.js';
 import type { PaddedTokens } from './padded-tokens.js';
@@ -159,45 +149,36 @@ function feedForward(context: ModelContext, config: CausalConfig, x: Value, modu
   });
 }
 
-export const pastName = (layer: number, which: 'key' | 'value'): string => `past_${which}.${layer}`;
-export const presentName = (layer: number, which: 'key' | 'value'): string => `present_${which}.${layer}`;
+export type CachePart = 'key' | 'value';
+export const pastName = (layer: number, which: CachePart): string => `past_${which}.${layer}`;
+export const freshName = (layer: number, which: CachePart): string => `fresh_${which}.${layer}`;
 
 /**
- * One decoding step, or the prompt pass, without its head, over a key/value cache (B, kvHeads, M, headDim) for each layer: T new tokens
- * of each row are appended to the cache, which the runtime writes in place.
+ * One decoding step, or the prompt pass, without its head, over a key/value cache (B, kvHeads, M, headDim) for each
+ * layer, of which each row fills a part: T new tokens of each row attend to it and to each other. The cache is only read;
+ * what is new comes out, to be put behind what is there.
  *
- * Feeds: `input_ids`, `position_ids` (B, T); `last_index` int32 (B), each row's length after the step − 1;
- * `total_length` int32 scalar, the longest length after the step (T for the prompt pass); `output_index` int32 (B),
- * the row of the flattened (B·T) that is wanted; `past_key.i`, `past_value.i`. Outputs: `present_*.i`.
+ * Feeds: `input_ids` (B, T); `past_length` int32 (B), each row's tokens in the cache; `output_index` int32 (B), the row of
+ * the flattened (B·T) that is wanted; `past_key.i`, `past_value.i`. Outputs: `fresh_key.i`, `fresh_value.i`
+ * (B, kvHeads, T, headDim).
  *
  * @returns the wanted rows after the final norm, (B, hiddenSize)
  */
 export function causalDecoder(context: ModelContext, config: CausalConfig): Value {
   const { graph, dtype } = context;
   const inputIds = graph.input('input_ids', 'int32', ['B', 'T']);
-  const positionIds = graph.input('position_ids', 'int32', ['B', 'T']);
-  const lastIndex = graph.input('last_index', 'int32', ['B']);
-  const totalLength = graph.input('total_length', 'int32', []);
+  const pastLength = graph.input('past_length', 'int32', ['B']);
   const outputIndex = graph.input('output_index', 'int32', ['B']);
-  const cacheShape = ['B', config.numKeyValueHeads, 'M', config.headDim];
-  const flat = (x: Value): Value => reshape(x, ['B', 'T', (x.shape[2] as number) * config.headDim]);
-
-  const { hidden } = blocks(context, config, { inputIds, positionIds }, (layer, { query, key, value }) => {
-    const { output, presentKey, presentValue } = groupQueryAttention(
-      {
-        query: flat(query),
-        key: flat(key),
-        value: flat(value),
-        pastKey: graph.input(pastName(layer, 'key'), dtype, cacheShape),
-        pastValue: graph.input(pastName(layer, 'value'), dtype, cacheShape),
-        lastIndex,
-        totalLength,
-      },
-      { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, scale: 1 / Math.sqrt(config.headDim) },
-    );
-    graph.output(presentName(layer, 'key'), presentKey);
-    graph.output(presentName(layer, 'value'), presentValue);
-    return output;
+  const positionIds = add(reshape(pastLength, ['B', 1]), reshape(iota(graph, 'T'), [1, 'T']));
+  const biases = cacheBiases(pastLength, 'M', 'T', dtype);
+  const past = (layer: number, which: CachePart): Value =>
+    graph.input(pastName(layer, which), dtype, ['B', config.numKeyValueHeads, 'M', config.headDim]);
+  const { hidden } = blocks(context, config, { inputIds, positionIds }, (layer, heads) => {
+    const cache = { key: past(layer, 'key'), value: past(layer, 'value') };
+    const { mixed, key, value } = cachedAttention(heads, cache, biases);
+    graph.output(freshName(layer, 'key'), key);
+    graph.output(freshName(layer, 'value'), value);
+    return mixed;
   });
   return gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
 }

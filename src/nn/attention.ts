@@ -1,10 +1,11 @@
-import { mulDims, subDims } from '../graph/dim.js';
+import { addDims, mulDims, subDims, type Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
 import {
   add,
   and,
   cast,
+  concat,
   equal,
   iota,
   less,
@@ -70,6 +71,59 @@ export function groupedAttention(
   ); // (B, K, G·T, D)
   const apart = transpose(reshape(mixed, [batch, kvHeads, group, length, size]), [0, 3, 1, 2, 4]); // (B, T, K, G, D)
   return reshape(apart, [batch, length, heads * size]);
+}
+
+/**
+ * What new tokens may attend to in a cache of M places, and among themselves, as biases: of the cache the first
+ * `pastLength` int32 (B) places → (B, 1, 1, 1, M); of the new ones, each those before it and itself → (1, 1, 1, T, T).
+ */
+export function cacheBiases(
+  pastLength: Value,
+  capacity: Dim,
+  length: Dim,
+  dtype: DType,
+): { past: Value; fresh: Value } {
+  const { graph } = pastLength;
+  const zero = scalar(graph, dtype, 0);
+  const isThere = less(
+    reshape(iota(graph, capacity), [1, 1, 1, 1, capacity]),
+    reshape(pastLength, [pastLength.shape[0]!, 1, 1, 1, 1]),
+  );
+  const isAhead = less(
+    reshape(iota(graph, length), [1, 1, 1, length, 1]),
+    reshape(iota(graph, length), [1, 1, 1, 1, length]),
+  );
+  return { past: where(isThere, zero, MASKED), fresh: where(isAhead, scalar(graph, dtype, MASKED), 0) };
+}
+
+/**
+ * Attention of T new tokens over a cache and over themselves, with grouped queries as in `groupedAttention`: query
+ * (B, T, H, D), key and value (B, T, K, D), past keys and values (B, K, M, D), biases of `cacheBiases` → (B, T, H·D), and
+ * the new keys and values as a cache holds them, (B, K, T, D).
+ */
+export function cachedAttention(
+  { query, key, value }: { query: Value; key: Value; value: Value },
+  past: { readonly key: Value; readonly value: Value },
+  biases: { readonly past: Value; readonly fresh: Value },
+): { mixed: Value; key: Value; value: Value } {
+  const [batch, length, heads, size] = query.shape as [Dim, Dim, number, number];
+  const [, kvHeads, capacity] = past.key.shape as [Dim, number, Dim];
+  const group = heads / kvHeads;
+  const grouped = transpose(reshape(query, [batch, length, kvHeads, group, size]), [0, 2, 3, 1, 4]); // (B, K, G, T, D)
+  const stacked = mul(reshape(grouped, [batch, kvHeads, mulDims(group, length), size]), 1 / Math.sqrt(size));
+  const fresh = { key: transpose(key, [0, 2, 1, 3]), value: transpose(value, [0, 2, 1, 3]) }; // (B, K, T, D)
+  const scores = (keys: Value, bias: Value, count: Dim): Value =>
+    add(reshape(matmul(stacked, keys, { transB: true }), [batch, kvHeads, group, length, count]), bias);
+  const all = concat([scores(past.key, biases.past, capacity), scores(fresh.key, biases.fresh, length)], -1);
+  const weights = softmax(all); // (B, K, G, T, M + T)
+  const mix = (values: Value, start: Dim, end: Dim): Value =>
+    matmul(
+      reshape(slice(weights, -1, start, end), [batch, kvHeads, mulDims(group, length), subDims(end, start)]),
+      values,
+    );
+  const mixed = add(mix(past.value, 0, capacity), mix(fresh.value, capacity, addDims(capacity, length))); // (B, K, G·T, D)
+  const apart = transpose(reshape(mixed, [batch, kvHeads, group, length, size]), [0, 3, 1, 2, 4]); // (B, T, K, G, D)
+  return { mixed: reshape(apart, [batch, length, heads * size]), ...fresh };
 }
 
 /** (B, T, H·D) → (B, T, H, D) */

@@ -326,28 +326,6 @@ export const flattenRows = (x: Value): Value => {
   return reshape(x, [sizeOf(x.shape.slice(0, -1)), last]);
 };
 
-/** Attention over a key/value cache that the runtime extends in place; see the op's record. */
-export function groupQueryAttention(
-  inputs: {
-    query: Value;
-    key: Value;
-    value: Value;
-    pastKey: Value;
-    pastValue: Value;
-    lastIndex: Value;
-    totalLength: Value;
-  },
-  attributes: OpAttributes['groupQueryAttention'],
-): { output: Value; presentKey: Value; presentValue: Value } {
-  const { query, key, value, pastKey, pastValue, lastIndex, totalLength } = inputs;
-  const [output, presentKey, presentValue] = query.graph.add(
-    'groupQueryAttention',
-    [query, key, value, pastKey, pastValue, lastIndex, totalLength],
-    attributes,
-  );
-  return { output: output!, presentKey: presentKey!, presentValue: presentValue! };
-}
-
 /** Zeros of a shape. */
 export const zerosOf = (graph: Graph, dtype: DType, shape: readonly Dim[]): Value =>
   broadcastTo(scalar(graph, dtype, 0), shape);

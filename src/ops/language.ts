@@ -1,4 +1,4 @@
-import { formatShape, sameShape, sizeOf, type Dim } from '../graph/dim.js';
+import { formatShape, sameShape } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { add, exp, logSoftmax, mul, neg, reshape, rotary as rotate, slice, sub, sumTo } from './build.js';
 import {
@@ -13,7 +13,6 @@ import {
   requireSameDType,
 } from './infer.js';
 import { logSoftmaxOf } from './normalization.js';
-import { composedAttention } from './cached-attention.js';
 import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
 function inferRowsAndIds(logits: TensorType, ids: TensorType): void {
@@ -33,11 +32,7 @@ function halves(x: Value): [Value, Value] {
   return [slice(x, -1, 0, size / 2), slice(x, -1, size / 2, size)];
 }
 
-type SevenTypes = [TensorType, TensorType, TensorType, TensorType, TensorType, TensorType, TensorType];
-
-export const language: OpRecords<
-  'tokenLogProbs' | 'tokenLogProbsGrad' | 'tokenEntropies' | 'rotary' | 'groupQueryAttention'
-> = {
+export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'tokenEntropies' | 'rotary'> = {
   // lp_n = x_{n, id_n} − log Σ_v exp x_{n,v}
   tokenLogProbs: {
     infer: (inputs) => {
@@ -137,46 +132,5 @@ export const language: OpRecords<
         },
       ];
     },
-  },
-  /**
-   * Attention of new queries over a cache (decoding): query (B, T, heads·D), key and value (B, T, kvHeads·D), past
-   * (B, kvHeads, M, D), lastIndex int32 (B) = valid length of each row after this step − 1, totalLength int32 scalar
-   * → output (B, T, heads·D), present like past. On the CPU the runtime writes in place when past and present are the
-   * same buffer. Causal. Rotary embedding is applied by the caller.
-   */
-  groupQueryAttention: {
-    infer: (inputs, { heads, kvHeads }) => {
-      arity(inputs, 7);
-      const [query, key, value, pastKey, pastValue, lastIndex, totalLength] = inputs as SevenTypes;
-      requireDType(['float32'], query, key, value, pastKey, pastValue);
-      requireDType(['int32'], lastIndex, totalLength);
-      if (heads % kvHeads !== 0) throw new RangeError(`${heads} heads cannot share ${kvHeads} key/value heads evenly`);
-      requireRank(query, 3, 'the query');
-      requireRank(pastKey, 4, 'the cache');
-      const [batch, length] = query.shape as [Dim, Dim, Dim];
-      const [, , capacity, size] = pastKey.shape as [Dim, Dim, Dim, Dim];
-      requireShape(query, [batch, length, sizeOf([heads, size])], 'the query');
-      for (const part of [key, value]) requireShape(part, [batch, length, sizeOf([kvHeads, size])], 'keys and values');
-      for (const cache of [pastKey, pastValue]) requireShape(cache, [batch, kvHeads, capacity, size], 'the cache');
-      requireShape(lastIndex, [batch], 'the last indices');
-      requireShape(totalLength, [], 'the total length');
-      return [query, pastKey, pastValue];
-    },
-    emit: (emitter, node, attributes) => {
-      if (emitter.device !== 'cpu') return composedAttention(emitter, node, attributes);
-      const { heads, kvHeads, scale } = attributes;
-      return emitter.nodes(
-        3,
-        'GroupQueryAttention',
-        node.inputs.map((input) => emitter.name(input)),
-        {
-          num_heads: heads,
-          kv_num_heads: kvHeads,
-          scale: { float: scale },
-        },
-        'com.microsoft',
-      );
-    },
-    vjp: nonDifferentiable('a cache is read in decoding, where nothing is trained'),
   },
 };

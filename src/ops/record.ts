@@ -146,7 +146,6 @@ export interface OpAttributes {
     salt: number;
     dtype: DType;
   };
-  groupQueryAttention: { heads: number; kvHeads: number; scale: number };
 }
 
 /** An op without attributes. */

@@ -10,6 +10,7 @@ import type { CopiedBlock, Held, Operand, Placement } from './protocol.js';
 import { bindWeights, residentWeights, withWorkingDirectory, type StoredTensor } from './external.js';
 
 export type { StoredTensor } from './external.js';
+export type { CopiedBlock } from './protocol.js';
 
 /** A tensor that lives where the computation does; it stays there between runs until disposed. */
 export class DeviceTensor {

@@ -8,12 +8,12 @@ import { filteredProbabilities } from '../../src/generation/filtered-probabiliti
 import { openPolicy, type Policy } from '../../src/generation/policy.js';
 import { unfiltered, type SamplingSettings } from '../../src/generation/sampling-settings.js';
 import { Scorer } from '../../src/generation/scorer.js';
-import { tensor, wrap, zeros, type Tensor } from '../../src/graph/tensor.js';
+import { tensor, zeros, type Tensor } from '../../src/graph/tensor.js';
 import {
   causalFeeds,
   causalInputs,
   pastName,
-  presentName,
+  freshName,
   causalDecoder,
   causalHidden,
   causalLogits,
@@ -257,28 +257,29 @@ describe('decoding', () => {
 
   /** Logits at the last token of the prompt and at each one after it, over a cache. */
   async function cachedLogits(program: Program, ids: readonly number[], promptLength: number): Promise<Float32Array[]> {
-    const shape = [1, TINY.numKeyValueHeads, 64, TINY.headDim];
+    const capacity = 64;
+    const { numKeyValueHeads: heads, headDim } = TINY;
     const names = [...Array(TINY.numHiddenLayers).keys()].flatMap((layer) =>
-      (['key', 'value'] as const).map((which) => [pastName(layer, which), presentName(layer, which)] as const),
+      (['key', 'value'] as const).map((which) => [pastName(layer, which), freshName(layer, which)] as const),
     );
-    let past: Record<string, Tensor> = Object.fromEntries(names.map(([name]) => [name, zeros('float32', shape)]));
+    const past = Object.fromEntries(names.map(([name]) => [name, zeros('float32', [1, heads, capacity, headDim])]));
     const rows: Float32Array[] = [];
     for (let [start, end] = [0, promptLength]; end <= ids.length; [start, end] = [end, end + 1]) {
       const length = end - start;
       const results = await program.run({
         input_ids: tensor('int32', [1, length], ids.slice(start, end)),
-        position_ids: wrap(
-          'int32',
-          [1, length],
-          Int32Array.from({ length }, (_, i) => start + i),
-        ),
-        last_index: tensor('int32', [1], [end - 1]),
-        total_length: tensor('int32', [], [end]),
+        past_length: tensor('int32', [1], [start]),
         output_index: tensor('int32', [1], [length - 1]),
         ...past,
         ...policy.adapter,
       });
-      past = Object.fromEntries(names.map(([before, after]) => [before, results[after]!]));
+      for (const [before, fresh] of names) {
+        const data = results[fresh]!.data as Float32Array;
+        for (let head = 0; head < heads; head++) {
+          const added = data.subarray(head * length * headDim, (head + 1) * length * headDim);
+          past[before]!.data.set(added, (head * capacity + start) * headDim);
+        }
+      }
       rows.push(...rowsOf(results['logits']!));
     }
     return rows;
