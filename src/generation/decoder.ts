@@ -118,7 +118,7 @@ export class Decoder {
   ) {}
 
   static async create(runtime: Runtime, model: CausalModel): Promise<Decoder> {
-    const program = await runtime.compile(decoderGraph(model), model.weights);
+    const program = await runtime.compile(decoderGraph(model), model.weights, { spins: true });
     return new Decoder(runtime, model, program, new TokenDrawer(model.config.vocabSize));
   }
 

@@ -18,6 +18,8 @@ export interface CopiedBlock {
 
 export interface SessionSettings {
   readonly threads: number;
+  /** Whether threads that wait for the next node of a run keep their cores instead of sleeping. */
+  readonly spins: boolean;
   /** Start of the path of a file in which the runtime notes where it computed what. */
   readonly trace?: string;
 }

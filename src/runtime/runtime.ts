@@ -210,14 +210,21 @@ export class Runtime {
   /**
    * Compiles a graph. Parameters that `weights` names are read from their files: by each session itself, or once for all
    * graphs of this runtime where ops take them as they are. All others become feeds.
+   *
+   * @param options.spins keeps the cores between the nodes of a run: for graphs of many short nodes, whose threads would
+   *   take longer to wake than to compute
    */
-  async compile(graph: Graph, weights: ReadonlyMap<string, StoredTensor> = new Map()): Promise<Program> {
+  async compile(
+    graph: Graph,
+    weights: ReadonlyMap<string, StoredTensor> = new Map(),
+    { spins = false }: { readonly spins?: boolean } = {},
+  ): Promise<Program> {
     const resident = await this.#residentWeights(graph, weights);
     const inFiles = new Map([...weights].filter(([name]) => !Object.hasOwn(resident, name)));
     const { bound, root } = await bindWeights(graph, inFiles);
     const model = emit(graph, { device: this.device, bound });
     const trace = this.#trace === undefined ? undefined : path.join(this.#trace, `program-${this.#traced++}`);
-    const settings = { threads: this.threads, ...(trace !== undefined && { trace }) };
+    const settings = { threads: this.threads, spins, ...(trace !== undefined && { trace }) };
     const create = async (): Promise<number> =>
       this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
     const session = root === undefined ? await create() : await withWorkingDirectory(root, create);

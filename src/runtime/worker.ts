@@ -25,7 +25,7 @@ let exactIntegers: Promise<boolean> | undefined;
 
 const operand = (value: Operand): OrtTensor => ('tensor' in value ? toOrt(value.tensor) : memory.operand(value));
 
-async function create(bytes: Uint8Array, { threads, trace }: SessionSettings): Promise<number> {
+async function create(bytes: Uint8Array, { threads, spins, trace }: SessionSettings): Promise<number> {
   exactIntegers ??= integerProductsAreExact();
   const session = await InferenceSession.create(bytes, {
     executionProviders: [device],
@@ -36,8 +36,14 @@ async function create(bytes: Uint8Array, { threads, trace }: SessionSettings): P
     enableMemPattern: false,
     logSeverityLevel: 4,
     ...(trace !== undefined && { enableProfiling: true, profileFilePrefix: trace }),
-    // Waiting threads sleep: as fast on an idle machine, and spinning would take the cores of whatever else runs.
-    extra: { session: { intra_op: { allow_spinning: '0' }, x64quantprecision: (await exactIntegers) ? '0' : '1' } },
+    extra: {
+      session: {
+        // Where nodes take long, threads that sleep are as fast on an idle machine, and leave the cores to what else runs.
+        intra_op: { allow_spinning: spins ? '1' : '0' },
+        force_spinning_stop: '1',
+        x64quantprecision: (await exactIntegers) ? '0' : '1',
+      },
+    },
   });
   sessions.set(++lastId, session);
   return lastId;
