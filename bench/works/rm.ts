@@ -21,12 +21,12 @@ export async function rm(setup: Setup): Promise<Work> {
   const config = classifierConfig(folder, undefined);
   const runtime = new Runtime({ threads: setup.threads });
   const training = classificationGraph(config, { ...section, recompute: setup.recompute });
-  const { tensors } = await startingWeights(folder, training.context.weights, 0);
+  const { initial } = startingWeights(folder, training.context.weights, 0);
   const learner = await Learner.create(runtime, {
     graph: training.graph,
     loss: training.loss,
     trainable: training.context.weights,
-    initial: tensors,
+    initial,
     adamw: section,
   });
   const batches = await rmBatches(setup, config, section);

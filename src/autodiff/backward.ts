@@ -1,6 +1,7 @@
 import type { Node, Value } from '../graph/graph.js';
-import { add, scalar, zerosOf } from '../ops/build.js';
+import { scalar, zerosOf } from '../ops/build.js';
 import { recordOf } from '../ops/registry.js';
+import { sumOf } from './sum-of.js';
 import { Recomputation } from './recompute.js';
 
 /**
@@ -11,17 +12,26 @@ import { Recomputation } from './recompute.js';
  *
  * @param loss a scalar of a float dtype
  * @param values inputs, parameters, or anything between
+ * @param options.onto what is added to the gradients of some of the values, inputs or parameters: gradients of earlier
+ *   batches, in the place of which the sums can be written
  * @returns gradients in the order of `values`, each of its value's type; zeros where the loss does not depend on it
  * @throws Error when the only way to a value leads through an op without a gradient
  */
-export function backward(loss: Value, values: readonly Value[]): Value[] {
+export function backward(
+  loss: Value,
+  values: readonly Value[],
+  { onto = new Map<Value, Value>() }: { readonly onto?: ReadonlyMap<Value, Value> } = {},
+): Value[] {
   if (loss.shape.length !== 0) throw new RangeError(`the loss must be a scalar, got (${loss.shape.join(', ')})`);
   if (!loss.dtype.startsWith('float')) throw new RangeError(`the loss must be of a float dtype, got ${loss.dtype}`);
   const graph = loss.graph;
   const foreign = values.findIndex((value) => value.graph !== graph);
   if (foreign >= 0) throw new RangeError(`value ${foreign} belongs to another graph than the loss`);
+  const between = [...onto.keys()].find(({ node }) => node.inputs.length > 0);
+  if (between !== undefined)
+    throw new RangeError(`node ${between.node.index} passes its gradient on: nothing can be added to it`);
   const wanted = dependents(graph.nodes, values);
-  const gradients = new Map<Value, Value>([[loss, scalar(graph, loss.dtype, 1)]]);
+  const gradients = new Map<Value, Value>([...onto, [loss, scalar(graph, loss.dtype, 1)]]);
 
   const segments = [...graph.recomputed];
   let again: Recomputation | undefined;
@@ -59,9 +69,10 @@ export function backward(loss: Value, values: readonly Value[]): Value[] {
     for (const [position, thunk] of thunks.entries()) {
       const input = node.inputs[position]!;
       if (thunk === null || !wanted.has(input)) continue;
+      const next = graph.nodes.length;
       const share = thunk();
       const before = gradients.get(input);
-      const gradient = before === undefined ? share : add(before, share);
+      const gradient = before === undefined ? share : sumOf(before, share, share.node.index >= next);
       gradients.set(input, gradient);
       if (asked.has(input)) results.push(gradient);
     }

@@ -1,4 +1,4 @@
-import type { Tensor } from '../graph/tensor.js';
+import { elementCount, type Tensor } from '../graph/tensor.js';
 import { writeDirectly, type WriteFile } from './files.js';
 import { readFloatRange, streamBytes, type TensorInfo } from './safetensors.js';
 import {
@@ -30,17 +30,37 @@ export const sourceOfArray = <D extends StoredDtype>(
   data: StoredArray<D>,
 ): TensorSource => ({ name, dtype, shape, bytes: () => [bytesOf(data)] });
 
+/** float32 values that are not in memory here: they are read part by part when they are written. */
+export interface FloatsElsewhere {
+  readonly shape: readonly number[];
+  /** `count` elements from element `first`, in row-major order. */
+  readPart(first: number, count: number): Promise<Tensor>;
+}
+
 /** float32 values, written as `dtype` (rounded to nearest, ties to even). */
-export const sourceOfFloats = (name: string, tensor: Tensor<'float32'>, dtype: FloatDtype = 'F32'): TensorSource => ({
-  name,
-  dtype,
-  shape: tensor.shape,
-  *bytes() {
-    for (let start = 0; start < tensor.data.length; start += blockElements) {
-      yield encodeFloats(dtype, tensor.data.subarray(start, start + blockElements));
-    }
-  },
-});
+export function sourceOfFloats(
+  name: string,
+  tensor: Tensor<'float32'> | FloatsElsewhere,
+  dtype: FloatDtype = 'F32',
+): TensorSource {
+  const { shape } = tensor;
+  const count = elementCount(shape);
+  const part = async (first: number, size: number): Promise<Float32Array> =>
+    'data' in tensor
+      ? tensor.data.subarray(first, first + size)
+      : ((await tensor.readPart(first, size)).data as Float32Array);
+  return { name, dtype, shape, bytes: () => encodedParts(dtype, count, part) };
+}
+
+async function* encodedParts(
+  dtype: FloatDtype,
+  count: number,
+  part: (first: number, size: number) => Promise<Float32Array>,
+): AsyncGenerator<Uint8Array> {
+  for (let start = 0; start < count; start += blockElements) {
+    yield encodeFloats(dtype, await part(start, Math.min(blockElements, count - start)));
+  }
+}
 
 /** A tensor of another file, byte for byte. */
 export const sourceOfFile = (info: TensorInfo): TensorSource => ({
@@ -58,11 +78,7 @@ export function sourceInDtype(info: TensorInfo, dtype: FloatDtype): TensorSource
     name: info.name,
     dtype,
     shape: info.shape,
-    async *bytes() {
-      for (let start = 0; start < count; start += blockElements) {
-        yield encodeFloats(dtype, await readFloatRange(info, start, Math.min(blockElements, count - start)));
-      }
-    },
+    bytes: () => encodedParts(dtype, count, (first, size) => readFloatRange(info, first, size)),
   };
 }
 

@@ -4,7 +4,7 @@ import type { Tensor } from '../graph/tensor.js';
 import type { WeightDtype } from '../models/config/fields.js';
 import { toHuggingFaceConfig, type ModelConfig } from '../models/config/model-config.js';
 import { copyThrough, explainFileError, jsonChunks, writeDirectly, type WriteFile } from './files.js';
-import { sourceOfFloats, writeSafetensors, type TensorSource } from './safetensors-writer.js';
+import { sourceOfFloats, writeSafetensors, type FloatsElsewhere, type TensorSource } from './safetensors-writer.js';
 import type { FloatDtype } from './stored-dtype.js';
 import { TOKENIZER_FILES } from './tokenizer-file-names.js';
 
@@ -15,11 +15,11 @@ export const storedDtypeOf: Readonly<Record<WeightDtype, FloatDtype>> = {
   bfloat16: 'BF16',
 };
 
-/** A model whose weights are in memory. */
+/** A model whose weights are in memory, here or elsewhere. */
 export interface ModelToWrite {
   readonly config: ModelConfig;
   /** By their Hugging Face names. */
-  readonly tensors: ReadonlyMap<string, Tensor<'float32'>>;
+  readonly tensors: ReadonlyMap<string, Tensor<'float32'> | FloatsElsewhere>;
   /** What the weights are rounded to, and what `config.json` then names; the config's own by default. */
   readonly dtype?: WeightDtype;
   readonly generationConfig?: Readonly<Record<string, unknown>>;

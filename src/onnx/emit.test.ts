@@ -6,6 +6,7 @@ import { addDims, evaluateDim, mulDims, type Dim } from '../graph/dim.js';
 import type { Graph } from '../graph/graph.js';
 import { tensor, zeros, type Tensor } from '../graph/tensor.js';
 import {
+  div,
   add,
   broadcastTo,
   cast,
@@ -136,6 +137,18 @@ describe('emit', () => {
     expect(node.map(({ opType }) => opType)).toEqual(['Add', 'Mul', 'Add', 'Add']);
   });
 
+  it('puts what nothing else reads at the end, the last of the graph first', () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', [2]);
+    const first = mul(x, 2);
+    graph.output('leaf', add(first, 1));
+    graph.output('fed', x);
+    graph.output('read', first);
+    graph.output('last', div(first, 3));
+    const { node } = decode(graph).graph;
+    expect(node.map(({ output: [name] }) => name)).toEqual(['read', 'fed', 'last', 'leaf']);
+  });
+
   it('reads a symbol once from the shape of an input', () => {
     const graph = newGraph();
     const x = graph.input('x', 'float32', [2, 'T']);
@@ -189,7 +202,7 @@ describe('emit', () => {
       ['brain', 1],
     ]);
     const products = node.filter(({ opType }) => opType === 'MatMul').map(({ input: [, weight] }) => weight);
-    expect(products).toEqual(['full', ...casts.map(({ output: [widened] }) => widened)]);
+    expect(products.toReversed()).toEqual(['full', ...casts.map(({ output: [widened] }) => widened)]);
   });
 
   it('writes bound bytes into the model', () => {

@@ -91,7 +91,7 @@ class ModelEmitter implements Emitter {
       ],
       graph: {
         name: 'duanzi',
-        node: [...this.#widened, ...this.#nodes],
+        node: [...this.#widened, ...unreadLast(this.#nodes)],
         initializer: this.#initializers,
         input: [...this.#inputs].map(valueInfo),
         output: [...this.#outputs].map(valueInfo),
@@ -291,8 +291,7 @@ class ModelEmitter implements Emitter {
     [opType, inputs, attributes, domain]: [string, readonly string[], Record<string, OnnxAttribute>, string],
     output: string[],
   ): void {
-    const attribute = Object.entries(attributes).map(([name, value]) => attributeProto(name, value));
-    this.#nodes.push({ opType, domain, input: [...inputs], output, name: output[0]!, attribute });
+    this.#nodes.push(nodeProto([opType, inputs, attributes, domain], output));
   }
 }
 
@@ -307,6 +306,29 @@ function rename(nodes: readonly NodeProto[], names: ReadonlyMap<string, string>)
 }
 
 const isSource = ({ op }: Node): boolean => op === 'input' || op === 'parameter';
+
+/**
+ * The nodes with those that no other reads at the end, the last one first: the runtime begins with the last of these,
+ * computes what that needs, and goes on with the one before it. In the order of the graph it would leave the gradients
+ * of weights for after everything else, and all that they need in memory until then.
+ */
+function unreadLast(nodes: readonly NodeProto[]): NodeProto[] {
+  const read = new Set(readBy(nodes));
+  const isRead = ({ output }: NodeProto): boolean => output.some((name) => read.has(name));
+  return [...nodes.filter(isRead), ...nodes.filter((node) => !isRead(node)).toReversed()];
+}
+
+/** Names of all that nodes read, in their bodies too. */
+const readBy = (nodes: readonly NodeProto[]): string[] =>
+  nodes.flatMap(({ input, attribute }) => [...input, ...attribute.flatMap(({ g: body }) => readBy(body?.node ?? []))]);
+
+function nodeProto(
+  [opType, inputs, attributes, domain]: [string, readonly string[], Record<string, OnnxAttribute>, string],
+  output: string[],
+): NodeProto {
+  const attribute = Object.entries(attributes).map(([name, value]) => attributeProto(name, value));
+  return { opType, domain, input: [...inputs], output, name: output[0]!, attribute };
+}
 
 function tensorData(data: BoundTensor['data']): Record<string, unknown> {
   if (data instanceof Uint8Array) return { rawData: data };

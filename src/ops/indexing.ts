@@ -6,8 +6,16 @@ import {
   scatterAddElements as scatter,
   scatterAddRows as scatterRows,
 } from './build.js';
-import { sizeOf } from '../graph/dim.js';
-import { arity, requireAxis, requireDType, requireFloat, requireRank, requireSameDim } from './infer.js';
+import { formatShape, sameShape, sizeOf } from '../graph/dim.js';
+import {
+  arity,
+  requireAxis,
+  requireDType,
+  requireFloat,
+  requireRank,
+  requireSameDim,
+  requireSameDType,
+} from './infer.js';
 import { onnxDType } from './logic.js';
 import type { Emitter, OpRecords } from './record.js';
 
@@ -52,22 +60,31 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
       null,
     ],
   },
+  // Into zeros, or into a third input of the output's shape.
   scatterAddRows: {
     infer: (inputs, { rows }) => {
-      arity(inputs, 2);
-      const [updates, indices] = [inputs[0]!, inputs[1]!];
+      if (inputs.length !== 3) arity(inputs, 2);
+      const [updates, indices, base] = inputs as [TensorType, TensorType, TensorType | undefined];
       requireDType(['int32'], indices);
       requireRank(indices, 1, 'the indices');
       requireSameDim(requireAxis(updates, 0), requireAxis(indices, 0), 'the numbers of updates and indices');
-      return [{ dtype: updates.dtype, shape: [rows, ...updates.shape.slice(1)] }];
+      const shape = [rows, ...updates.shape.slice(1)];
+      if (base !== undefined) {
+        requireSameDType(updates, base);
+        if (!sameShape(base.shape, shape)) {
+          throw new RangeError(`rows are added to ${formatShape(base.shape)}, not to ${formatShape(shape)}`);
+        }
+      }
+      return [{ dtype: updates.dtype, shape }];
     },
     emit: (emitter, node) => {
       const [updates, indices] = [emitter.name(node.inputs[0]!), emitter.name(node.inputs[1]!)];
+      const base = node.inputs[2] === undefined ? zeroOutput(emitter, node) : emitter.name(node.inputs[2]);
       const wide = emitter.node('Cast', [indices], { to: 7 });
       const column = emitter.node('Unsqueeze', [wide, emitter.constant('int64', [1], [1])]);
-      return [emitter.node('ScatterND', [zeroOutput(emitter, node), column, updates], { reduction: 'add' })];
+      return [emitter.node('ScatterND', [base, column, updates], { reduction: 'add' })];
     },
-    vjp: ({ grad, inputs }) => [() => rowsOf(grad, inputs[1]!), null],
+    vjp: ({ grad, inputs }) => [() => rowsOf(grad, inputs[1]!), null, ...(inputs.length === 3 ? [() => grad] : [])],
   },
   gatherElements: {
     infer: (inputs) => {

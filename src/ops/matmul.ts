@@ -1,7 +1,15 @@
 import { formatShape, type Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { flattenRows, matmul as product, reshape, sumTo } from './build.js';
-import { arity, broadcastShapes, requireFloat, requireSameDim, requireSameDType } from './infer.js';
+import {
+  arity,
+  broadcastShapes,
+  requireAxis,
+  requireFloat,
+  requireRank,
+  requireSameDim,
+  requireSameDType,
+} from './infer.js';
 import type { Emitter, OpRecords } from './record.js';
 
 /** The two matrix axes of an operand, after its transposition. */
@@ -27,29 +35,38 @@ function sharedMatrixGradient(a: Value, grad: Value, transA: boolean, transB: bo
 }
 
 export const matmul: OpRecords<'matmul'> = {
-  // C (…, M, N) = A (…, M, K) · B (…, K, N)
+  // C (…, M, N) = A (…, M, K) · B (…, K, N); of matrices alone also + D (M, N), added where the product is summed up
   matmul: {
     infer: (inputs, { transA, transB }) => {
-      arity(inputs, 2);
-      const [a, b] = [inputs[0]!, inputs[1]!];
+      if (inputs.length !== 3) arity(inputs, 2);
+      const [a, b, addend] = inputs as [TensorType, TensorType, TensorType | undefined];
       requireFloat(a, b);
       const [m, k] = matrixAxes(a, transA);
       const [kB, n] = matrixAxes(b, transB);
       requireSameDim(k, kB, 'the inner dimensions');
+      if (addend !== undefined) {
+        requireSameDType(a, b, addend);
+        for (const operand of [a, b, addend]) requireRank(operand, 2, 'an operand of a sum');
+        requireSameDim(m, requireAxis(addend, 0), 'the rows of the product and the addend');
+        requireSameDim(n, requireAxis(addend, 1), 'the columns of the product and the addend');
+      }
       const leading = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2));
       return [{ dtype: requireSameDType(a, b), shape: [...leading, m, n] }];
     },
     emit: (emitter, node, { transA, transB }) => {
-      const [a, b] = [node.inputs[0]!, node.inputs[1]!];
+      const [a, b, addend] = node.inputs as [Value, Value, Value | undefined];
+      const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
+      if (addend !== undefined) {
+        return [emitter.node('Gemm', [emitter.name(a), emitter.name(b), emitter.name(addend)], attributes)];
+      }
       if ((transA || transB) && emitter.device === 'cpu') {
-        const attributes = { transA: transA ? 1 : 0, transB: transB ? 1 : 0 };
         return [emitter.node('FusedMatMul', [emitter.name(a), emitter.name(b)], attributes, 'com.microsoft')];
       }
       const left = transA ? swapLastTwo(emitter, a) : emitter.name(a);
       const right = transB ? swapLastTwo(emitter, b) : emitter.name(b);
       return [emitter.node('MatMul', [left, right])];
     },
-    // dA = dC·Bᵀ, dB = Aᵀ·dC, each transposed once more where the operand was
+    // dA = dC·Bᵀ, dB = Aᵀ·dC, each transposed once more where the operand was; dD = dC
     vjp: ({ grad, inputs, attributes: { transA, transB } }) => {
       const [a, b] = [inputs[0]!, inputs[1]!];
       return [
@@ -67,6 +84,7 @@ export const matmul: OpRecords<'matmul'> = {
             : product(a, grad, { transA: !transA });
           return sumTo(db, b.shape);
         },
+        ...(inputs.length === 3 ? [() => grad] : []),
       ];
     },
   },

@@ -83,13 +83,3 @@ export function adamwGraph(parameters: readonly OptimizedParameter[], settings: 
   }
   return graph;
 }
-
-/** total + fresh for each parameter, for gradients of several micro-batches; in place like the update. */
-export function accumulationGraph(parameters: readonly OptimizedParameter[]): Graph {
-  const graph = newGraph();
-  for (const { name, shape } of parameters) {
-    const total = graph.input(`total/${name}`, 'float32', shape);
-    graph.output(`new_total/${name}`, add(total, graph.input(`fresh/${name}`, 'float32', shape)));
-  }
-  return graph;
-}

@@ -2,58 +2,63 @@ import { UserError } from '../errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import { tensor } from '../graph/tensor.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
-import {
-  accumulationGraph,
-  adamwGraph,
-  gradNormGraph,
-  stepScalars,
-  type AdamWSettings,
-  type OptimizedParameter,
-} from './adamw.js';
+import { adamwGraph, gradNormGraph, stepScalars, type AdamWSettings, type OptimizedParameter } from './adamw.js';
+import { piecesOf, type Piece } from './pieces.js';
 
 type Buffers = ReadonlyMap<string, DeviceTensor>;
+
+/** What a parameter starts as: a tensor, or how to make it, which is done when its turn comes and not kept. */
+export type InitialValue = Tensor | (() => Promise<Tensor>);
+
+/** A tensor of a checkpoint. */
+export interface SavedTensor {
+  readonly shape: readonly number[];
+  read(): Promise<Tensor>;
+}
 
 /** Weights, moments and gradients that live on the device, and the update that is made to them in place. */
 export class Optimizer {
   #step = 0;
-  #fresh: Buffers | undefined;
-  #accumulate: Program | undefined;
 
   private constructor(
     private readonly runtime: Runtime,
-    private readonly parameters: readonly OptimizedParameter[],
+    private readonly pieces: readonly Piece[],
     private readonly settings: AdamWSettings,
     private readonly programs: { readonly norm: Program; readonly update: Program },
     /** Current weights by parameter name: feed these to the training graph. */
     readonly weights: Buffers,
     private readonly moments: { readonly first: Buffers; readonly second: Buffers },
-    private readonly total: Buffers,
+    /** Where a training run finds the gradients of the batches before it and writes the sums, by parameter name. */
+    readonly gradients: Buffers,
   ) {}
 
   static async create(
     runtime: Runtime,
     parameters: readonly OptimizedParameter[],
-    initial: ReadonlyMap<string, Tensor>,
+    initial: ReadonlyMap<string, InitialValue>,
     settings: AdamWSettings,
   ): Promise<Optimizer> {
     const weights = new Map<string, DeviceTensor>();
     for (const { name, shape } of parameters) {
-      const value = initial.get(name);
-      if (value === undefined) throw new RangeError(`the parameter '${name}' has no initial value`);
+      const given = initial.get(name);
+      if (given === undefined) throw new RangeError(`the parameter '${name}' has no initial value`);
+      const isMade = typeof given === 'function';
+      const value = isMade ? await given() : given;
       if (value.shape.join() !== shape.join()) {
         throw new RangeError(
           `'${name}' starts as (${value.shape.join(', ')}) where the graph has (${shape.join(', ')})`,
         );
       }
-      weights.set(name, await runtime.upload(value));
+      weights.set(name, await runtime.upload(value, { move: isMade }));
     }
     const zeros = async (): Promise<Buffers> => buffersFor(runtime, parameters);
     const moments = { first: await zeros(), second: await zeros() };
+    const pieces = runtime.hasParts ? piecesOf(parameters) : parameters;
     const programs = {
-      norm: await runtime.compile(gradNormGraph(parameters)),
-      update: await runtime.compile(adamwGraph(parameters, settings)),
+      norm: await runtime.compile(gradNormGraph(pieces)),
+      update: await runtime.compile(adamwGraph(pieces, settings)),
     };
-    return new Optimizer(runtime, parameters, settings, programs, weights, moments, await zeros());
+    return new Optimizer(runtime, pieces, settings, programs, weights, moments, await zeros());
   }
 
   /** Updates made to the weights; a step that is skipped makes none. */
@@ -61,38 +66,25 @@ export class Optimizer {
     return this.#step;
   }
 
-  /**
-   * Where a training run writes its gradients (named like the parameters): straight into the total for the first
-   * micro-batch of a step, beside it for the others. Call `gathered` after each run.
-   */
-  async gradientTargets(microBatch: number): Promise<Buffers> {
-    if (microBatch === 0) return this.total;
-    this.#fresh ??= await buffersFor(this.runtime, this.parameters);
-    return this.#fresh;
-  }
-
-  /** Adds the gradients of a micro-batch after the first to the total. */
-  async gathered(microBatch: number): Promise<void> {
-    if (microBatch === 0) return;
-    this.#accumulate ??= await this.runtime.compile(accumulationGraph(this.parameters));
-    const feeds = { ...prefixed('total/', this.total), ...prefixed('fresh/', this.#fresh!) };
-    await this.#accumulate.run(feeds, prefixed('new_total/', this.total));
+  /** Begins a step: no batch has added its gradients yet. */
+  async clearGradients(): Promise<void> {
+    await this.runtime.clear(this.gradients.values());
   }
 
   /** The norm of the gathered gradients, before clipping. */
   async gradNorm(): Promise<number> {
-    const { grad_norm: norm } = await this.programs.norm.run(prefixed('gradient/', this.total));
+    const { grad_norm: norm } = await this.programs.norm.run(this.#inPieces('gradient/', this.gradients));
     return Number(norm!.data[0]);
   }
 
   /** Updates the weights from the gathered gradients, whose norm `gradNorm` gave. */
   async update(learningRate: number, gradNorm: number): Promise<void> {
     this.#step++;
-    const feeds: Record<string, DeviceTensor | Tensor> = prefixed('gradient/', this.total);
+    const feeds: Record<string, DeviceTensor | Tensor> = this.#inPieces('gradient/', this.gradients);
     const into: Record<string, DeviceTensor> = {};
     for (const [kind, buffers] of this.#state()) {
-      Object.assign(feeds, prefixed(`${kind}/`, buffers));
-      Object.assign(into, prefixed(`new_${kind}/`, buffers));
+      Object.assign(feeds, this.#inPieces(`${kind}/`, buffers));
+      Object.assign(into, this.#inPieces(`new_${kind}/`, buffers));
     }
     const scalars = { ...stepScalars(this.settings, learningRate, this.#step), grad_norm: gradNorm };
     const { update } = this.programs;
@@ -107,40 +99,51 @@ export class Optimizer {
     return readAll(this.weights);
   }
 
-  /** Everything that the next step depends on: weights and moments, named `kind/parameter`. */
-  async readState(): Promise<Map<string, Tensor<'float32'>>> {
-    const all = new Map<string, Tensor<'float32'>>();
-    for (const [kind, buffers] of this.#state()) {
-      for (const [name, value] of await readAll(buffers)) all.set(`${kind}/${name}`, value);
-    }
+  /** Everything that the next step depends on: weights and moments where they live, named `kind/parameter`. */
+  get state(): Buffers {
+    const all = new Map<string, DeviceTensor>();
+    for (const [kind, buffers] of this.#state())
+      for (const [name, buffer] of buffers) all.set(`${kind}/${name}`, buffer);
     return all;
   }
 
+  /** A copy of it. */
+  async readState(): Promise<Map<string, Tensor<'float32'>>> {
+    return readAll(this.state);
+  }
+
   /**
-   * Puts back what `readState` gave at a step, all of it or nothing.
+   * Puts back what `state` was at a step, one tensor after the other; of a state that does not fit, nothing.
    *
    * @param where names the state in errors
    * @throws UserError `checkpoint.model` for the state of other parameters
    */
-  async restore(step: number, state: ReadonlyMap<string, Tensor>, where?: string): Promise<void> {
-    const buffers = new Map<string, DeviceTensor>();
-    for (const [kind, all] of this.#state()) for (const [name, buffer] of all) buffers.set(`${kind}/${name}`, buffer);
+  async restore(step: number, saved: ReadonlyMap<string, SavedTensor>, where?: string): Promise<void> {
+    const buffers = this.state;
     for (const [name, buffer] of buffers) {
-      const shape = state.get(name)?.shape;
+      const shape = saved.get(name)?.shape;
       if (shape?.join() !== buffer.shape.join()) throw otherModel(name, shape, buffer.shape, where);
     }
-    for (const name of state.keys())
-      if (!buffers.has(name)) throw otherModel(name, state.get(name)!.shape, undefined, where);
-    for (const [name, buffer] of buffers) await buffer.write(state.get(name)!);
+    for (const [name, { shape }] of saved) if (!buffers.has(name)) throw otherModel(name, shape, undefined, where);
+    for (const [name, buffer] of buffers) await buffer.write(await saved.get(name)!.read());
     this.#step = step;
   }
 
   async dispose(): Promise<void> {
     await this.programs.norm.dispose();
     await this.programs.update.dispose();
-    await this.#accumulate?.dispose();
-    const all = [this.total, this.#fresh, ...this.#state().values()];
-    for (const buffers of all) for (const buffer of buffers?.values() ?? []) await buffer.dispose();
+    for (const buffers of [this.gradients, ...this.#state().values()]) {
+      for (const buffer of buffers.values()) await buffer.dispose();
+    }
+  }
+
+  /** The buffers of parameters piece by piece, with a prefix to each name. */
+  #inPieces(prefix: string, buffers: Buffers): Record<string, DeviceTensor> {
+    const views = this.pieces.map(({ name, shape, of }) => {
+      const buffer = buffers.get(of?.parameter ?? name)!;
+      return [prefix + name, of === undefined ? buffer : buffer.part(of.start, shape[0]!)] as const;
+    });
+    return Object.fromEntries(views);
   }
 
   #state(): Map<string, Buffers> {
@@ -167,9 +170,6 @@ function otherModel(
     fix: 'Resume with the model and settings that it was made with, or choose another --out.',
   });
 }
-
-const prefixed = (prefix: string, buffers: Buffers): Record<string, DeviceTensor> =>
-  Object.fromEntries([...buffers].map(([name, buffer]) => [prefix + name, buffer]));
 
 async function buffersFor(runtime: Runtime, parameters: readonly OptimizedParameter[]): Promise<Buffers> {
   const buffers = new Map<string, DeviceTensor>();

@@ -48,7 +48,8 @@ export class GpuMemory implements Memory {
     return this.put(zeros(dtype, shape));
   }
 
-  operand({ handle, shape }: Held): OrtTensor {
+  operand({ handle, start, shape }: Held): OrtTensor {
+    if (start !== 0) throw new Error('a part of a buffer of the GPU is no operand, unless it is the first');
     const buffer = this.#held.at(handle);
     return shape.join() === buffer.shape.join() ? buffer.ort : view(buffer, shape);
   }
@@ -63,7 +64,7 @@ export class GpuMemory implements Memory {
       return { ...taken(y!), shape };
     }
     if (start === 0) {
-      const { y } = await (await this.#identity(buffer.dtype)).run({ x: this.operand({ handle, shape }) });
+      const { y } = await (await this.#identity(buffer.dtype)).run({ x: this.operand({ handle, start, shape }) });
       return taken(y!);
     }
     const end = start + elementCount(shape);
@@ -74,6 +75,11 @@ export class GpuMemory implements Memory {
 
   async set(handle: number, tensor: Tensor): Promise<void> {
     await (await this.#identity(tensor.dtype)).run({ x: toOrt(tensor) }, { y: this.#held.at(handle).ort });
+  }
+
+  async clear(handle: number): Promise<void> {
+    const { dtype, shape } = this.#held.at(handle);
+    await this.set(handle, zeros(dtype, shape));
   }
 
   async copy(pairs: readonly (readonly [number, number])[], blocks: readonly CopiedBlock[]): Promise<void> {

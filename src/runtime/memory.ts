@@ -8,11 +8,13 @@ export interface Memory {
   put(tensor: Tensor): Promise<number>;
   /** A tensor of zeros. */
   allocate(dtype: DType, shape: readonly number[]): Promise<number>;
-  /** As an operand or target of a run: all of it, or its first elements; its memory, not a copy. */
+  /** As an operand or target of a run: all of it, or elements of it; its memory, not a copy. */
   operand(held: Held): OrtTensor;
   /** A copy of as many elements from each start on as together fill the shape. */
   get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor>;
   set(handle: number, tensor: Tensor): Promise<void>;
+  /** Makes all elements 0. */
+  clear(handle: number): Promise<void>;
   copy(pairs: readonly (readonly [from: number, to: number])[], blocks: readonly CopiedBlock[]): Promise<void>;
   free(handle: number): void;
 }
@@ -65,10 +67,11 @@ export class HostMemory implements Memory {
     return this.put(zeros(dtype, shape));
   }
 
-  operand({ handle, shape }: Held): OrtTensor {
+  operand({ handle, start, shape }: Held): OrtTensor {
     const { tensor, ort } = this.#held.at(handle);
     const length = elementCount(shape);
-    return length === tensor.data.length ? ort : toOrt({ dtype: tensor.dtype, shape, data: part(tensor, 0, length) });
+    if (length === tensor.data.length) return ort;
+    return toOrt({ dtype: tensor.dtype, shape, data: part(tensor, start, length) });
   }
 
   async get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor> {
@@ -81,6 +84,11 @@ export class HostMemory implements Memory {
 
   async set(handle: number, { data }: Tensor): Promise<void> {
     this.#held.at(handle).tensor.data.set(data as never);
+    return Promise.resolve();
+  }
+
+  async clear(handle: number): Promise<void> {
+    this.#held.at(handle).tensor.data.fill(0 as never);
     return Promise.resolve();
   }
 

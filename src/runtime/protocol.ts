@@ -1,8 +1,9 @@
 import type { DType, Tensor } from '../graph/tensor.js';
 
-/** A tensor that lives in the worker, or its first elements, which fill the shape. */
+/** A tensor that lives in the worker, or its elements from `start`, which fill the shape. */
 export interface Held {
   readonly handle: number;
+  readonly start: number;
   readonly shape: readonly number[];
 }
 
@@ -70,6 +71,7 @@ export type Request =
       readonly blocks: readonly CopiedBlock[];
     }
   | { readonly kind: 'set'; readonly handle: number; readonly tensor: Tensor }
+  | { readonly kind: 'clear'; readonly handles: readonly number[] }
   | { readonly kind: 'free'; readonly handle: number }
   | { readonly kind: 'close' };
 
@@ -84,6 +86,7 @@ export interface Replies {
   get: Tensor;
   copy: undefined;
   set: undefined;
+  clear: undefined;
   free: undefined;
   close: undefined;
 }

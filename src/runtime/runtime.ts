@@ -19,35 +19,44 @@ export class DeviceTensor {
     readonly shape: readonly number[],
     private readonly handle: number,
     private readonly host: WorkerHost,
-    private readonly isView = false,
+    /** Where it begins in the tensor that it is a view of. */
+    private readonly start?: number,
   ) {}
 
   /** A copy of its present content. */
   async read(): Promise<Tensor> {
-    return this.host.call({ kind: 'get', handle: this.handle, starts: [0], shape: this.shape });
+    return this.#get([0], this.shape);
+  }
+
+  /** A copy of `count` elements from element `first`, in row-major order. */
+  async readPart(first: number, count: number): Promise<Tensor> {
+    requireElements(this, first, count);
+    return this.#get([first], [count]);
   }
 
   /** A copy of `count` rows of the first axis, from row `first`. */
   async readRows(first: number, count: number): Promise<Tensor> {
     requireRows(this, first, count);
     const rest = this.shape.slice(1);
-    const starts = [first * elementCount(rest)];
-    return this.host.call({ kind: 'get', handle: this.handle, starts, shape: [count, ...rest] });
+    return this.#get([first * elementCount(rest)], [count, ...rest]);
   }
 
   /** Copies of parts, (starts, length): so many elements from each start on, counted in row-major order. */
   async readParts(starts: readonly number[], length: number): Promise<Tensor> {
-    const size = elementCount(this.shape);
-    const beyond = starts.find((start) => !isWithin(start, length, size));
-    if (beyond !== undefined)
-      throw new RangeError(`${length} elements from ${beyond} are not all in ${describe(this)}`);
-    return this.host.call({ kind: 'get', handle: this.handle, starts, shape: [starts.length, length] });
+    for (const start of starts) requireElements(this, start, length);
+    return this.#get(starts, [starts.length, length]);
   }
 
   /** The first `count` rows of the first axis, as a tensor that shares their memory and is freed with this one. */
   rows(count: number): DeviceTensor {
     requireRows(this, 0, count);
-    return new DeviceTensor(this.dtype, [count, ...this.shape.slice(1)], this.handle, this.host, true);
+    return new DeviceTensor(this.dtype, [count, ...this.shape.slice(1)], this.handle, this.host, this.start ?? 0);
+  }
+
+  /** `count` elements from element `first` in row-major order, as a vector that shares their memory; see `hasParts`. */
+  part(first: number, count: number): DeviceTensor {
+    requireElements(this, first, count);
+    return new DeviceTensor(this.dtype, [count], this.handle, this.host, (this.start ?? 0) + first);
   }
 
   /** Overwrites the content with that of a tensor of the same dtype and shape. */
@@ -55,13 +64,15 @@ export class DeviceTensor {
     if (tensor.dtype !== this.dtype || tensor.shape.join() !== this.shape.join()) {
       throw new RangeError(`${describe(tensor)} cannot replace ${describe(this)}`);
     }
+    if (this.start !== undefined)
+      throw new RangeError(`${describe(this)} is part of another tensor, which alone is written`);
     await this.host.call({ kind: 'set', handle: this.handle, tensor: sendable(tensor) });
   }
 
   /** How it is named there; throws RangeError when it lives in another runtime, where handles mean other tensors. */
   heldIn(host: WorkerHost): Held {
     if (host !== this.host) throw new RangeError(`${describe(this)} lives in another runtime`);
-    return { handle: this.handle, shape: this.shape };
+    return { handle: this.handle, start: this.start ?? 0, shape: this.shape };
   }
 
   get bytes(): number {
@@ -69,8 +80,25 @@ export class DeviceTensor {
   }
 
   async dispose(): Promise<void> {
-    if (this.isView) throw new Error(`${describe(this)} is part of another tensor, which alone can be freed`);
+    if (this.start !== undefined) {
+      throw new Error(`${describe(this)} is part of another tensor, which alone can be freed`);
+    }
     await this.host.call({ kind: 'free', handle: this.handle });
+  }
+
+  async #get(starts: readonly number[], shape: readonly number[]): Promise<Tensor> {
+    const own = starts.map((start) => (this.start ?? 0) + start);
+    return this.host.call({ kind: 'get', handle: this.handle, starts: own, shape });
+  }
+}
+
+function requireElements(
+  tensor: TensorType & { readonly shape: readonly number[] },
+  first: number,
+  count: number,
+): void {
+  if (!isWithin(first, count, elementCount(tensor.shape))) {
+    throw new RangeError(`${count} elements from ${first} are not all in ${describe(tensor)}`);
   }
 }
 
@@ -136,7 +164,7 @@ export class Program {
       requireFit(`the output '${name}'`, type, target, symbols);
       targets[name] = target.heldIn(this.host);
     }
-    if (new Set(Object.values(targets).map(({ handle }) => handle)).size !== Object.keys(targets).length) {
+    if (overlap(Object.values(targets))) {
       throw new RangeError(`two of the outputs ${Object.keys(targets).join(', ')} are written into one tensor`);
     }
     const fetch = [...this.outputs.keys()].filter((name) => !Object.hasOwn(targets, name));
@@ -152,6 +180,22 @@ export class Program {
   async dispose(): Promise<void> {
     await this.host.call({ kind: 'release', session: this.session });
   }
+}
+
+/** Whether two of the tensors share elements. */
+function overlap(tensors: readonly Held[]): boolean {
+  const ordered = tensors.toSorted((a, b) => a.handle - b.handle || a.start - b.start);
+  return ordered.some((each, i) => {
+    const before = ordered[i - 1];
+    return before?.handle === each.handle && each.start < before.start + elementCount(before.shape);
+  });
+}
+
+/** The handle of a tensor that begins where its memory does. */
+function wholeIn(host: WorkerHost, tensor: DeviceTensor): number {
+  const { handle, start } = tensor.heldIn(host);
+  if (start !== 0) throw new RangeError(`${describe(tensor)} is a later part of another tensor`);
+  return handle;
 }
 
 type Sizes = Map<string, number>;
@@ -251,10 +295,27 @@ export class Runtime {
     return held;
   }
 
-  /** Copies a tensor to where computation happens. */
-  async upload(tensor: Tensor): Promise<DeviceTensor> {
-    const handle = await this.#host.call({ kind: 'put', tensor: sendable(tensor) });
+  /** Whether parts of tensors can be fed and written, from any element on: a buffer of the GPU is taken whole. */
+  get hasParts(): boolean {
+    return this.device !== 'webgpu';
+  }
+
+  /**
+   * Copies a tensor to where computation happens.
+   *
+   * @param options.move gives the tensor away instead, which is not to be read any more: it is not there twice
+   */
+  async upload(tensor: Tensor, { move = false }: { readonly move?: boolean } = {}): Promise<DeviceTensor> {
+    const sent = sendable(tensor);
+    const moved = move ? [sent.data.buffer as ArrayBuffer] : [];
+    const handle = await this.#host.call({ kind: 'put', tensor: sent }, moved);
     return new DeviceTensor(tensor.dtype, tensor.shape, handle, this.#host);
+  }
+
+  /** Makes all elements of tensors 0. */
+  async clear(tensors: Iterable<DeviceTensor>): Promise<void> {
+    const handles = Array.from(tensors, (each) => wholeIn(this.#host, each));
+    await this.#host.call({ kind: 'clear', handles });
   }
 
   /** A tensor of zeros there. */
@@ -284,7 +345,7 @@ export class Runtime {
           );
         }
       }
-      return [from.heldIn(this.#host).handle, to.heldIn(this.#host).handle];
+      return [wholeIn(this.#host, from), wholeIn(this.#host, to)];
     });
     await this.#host.call({ kind: 'copy', pairs: handles, blocks });
   }

@@ -106,6 +106,9 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
     case 'set':
       await memory.set(request.handle, request.tensor);
       return undefined;
+    case 'clear':
+      for (const each of request.handles) await memory.clear(each);
+      return undefined;
     case 'free':
       memory.free(request.handle);
       return undefined;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fingerprint, tokenizerFingerprint } from '../checkpoints/fingerprint.js';
-import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
+import { openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { PretrainConfig } from '../config/stages.js';
 import { completionOf, headlineOf, placeOf, type Row } from '../data/row.js';
@@ -22,7 +22,7 @@ import { serializeTokenizer } from '../text/tokenizer-files.js';
 import { trainByteLevelBpe } from '../text/train-bpe.js';
 import { chunks } from '../training/chunks.js';
 import { dropoutFeeds, dropsOut } from '../training/dropout.js';
-import { initialWeights } from '../training/initial-weights.js';
+import { freshWeights, storedWeights } from '../training/initial-weights.js';
 import {
   causalGraph,
   causalLossFeeds,
@@ -90,8 +90,8 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
     const training = objective.graph(true);
     const initial =
       given?.model === undefined
-        ? initialWeights(training.context.weights, modelConfig.initializerRange, config.seed)
-        : await loadTensors(given.model.weights, training.context.weights.keys());
+        ? freshWeights(training.context.weights, modelConfig.initializerRange, config.seed)
+        : storedWeights(given.model.weights, training.context.weights.keys());
     const learner = await Learner.create(runtime, {
       graph: training.graph,
       loss: training.loss,
@@ -146,11 +146,10 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
       },
     });
 
-    const weights = await learner.optimizer.readWeights();
     await writeFolderAtomic(run.file('model'), async (folder) =>
       writeModelFolder(folder, {
         config: modelConfig,
-        tensors: weights,
+        tensors: learner.optimizer.weights,
         tokenizerFrom: tokenizerDir,
         ...generationConfig(modelConfig),
       }),

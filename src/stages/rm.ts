@@ -72,7 +72,7 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
     ways: () => rmWays(modelConfig, config),
   });
   const training = classificationGraph(modelConfig, section);
-  const start = await startingWeights(folder, training.context.weights, config.seed);
+  const start = startingWeights(folder, training.context.weights, config.seed);
 
   const fingerprints = { ...rows.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
@@ -98,7 +98,7 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
       graph: training.graph,
       loss: training.loss,
       trainable: training.context.weights,
-      initial: start.tensors,
+      initial: start.initial,
       adamw: section,
     });
     const classifier = await Classifier.create(runtime, modelConfig);
@@ -156,9 +156,12 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
       evaluate: async () => (heldOut.length === 0 ? {} : evalMetrics(metricsOf(heldOut, await judgeTexts(heldOut)))),
     });
 
-    const weights = await learner.optimizer.readWeights();
     await writeFolderAtomic(run.file('model'), async (target) => {
-      await writeModelFolder(target, { config: modelConfig, tensors: weights, tokenizerFrom: config.model });
+      await writeModelFolder(target, {
+        config: modelConfig,
+        tensors: learner.optimizer.weights,
+        tokenizerFrom: config.model,
+      });
       await recordMaxLength(target, maxLength);
     });
 

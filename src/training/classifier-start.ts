@@ -1,13 +1,13 @@
-import { loadTensors, type ModelFolder } from '../checkpoints/model-folder.js';
+import type { ModelFolder } from '../checkpoints/model-folder.js';
 import { requireParameters } from '../checkpoints/require-parameters.js';
 import type { TensorInfo } from '../checkpoints/safetensors.js';
 import type { Value } from '../graph/graph.js';
-import type { Tensor } from '../graph/tensor.js';
 import { bertFamilies } from '../models/config/bert.js';
 import { causalFamilies } from '../models/config/causal.js';
 import { isClassifier, type ModelConfig } from '../models/config/model-config.js';
 import { requireLabels, REWARD_LABELS } from '../rewards/reward-model.js';
-import { initialWeights } from './initial-weights.js';
+import type { InitialValue } from '../optim/optimizer.js';
+import { freshWeights, storedWeights } from './initial-weights.js';
 
 /**
  * The classifier that a folder starts: its own one, or its body under a new head of `labels`. `dropout` replaces the
@@ -43,28 +43,24 @@ export function classifierConfig(
 }
 
 /**
- * The weights to start from, and the names of those that are fresh: the head where a folder
+ * How to read or make the weights to start from, and the names of those that are fresh: the head where a folder
  * holds a body alone. A classifier is taken whole.
  *
  * @throws UserError when a weight of the body is missing or of another shape
  */
-export async function startingWeights(
+export function startingWeights(
   { config, weights }: Pick<ModelFolder, 'config' | 'weights'>,
   parameters: ReadonlyMap<string, Value>,
   seed: number,
-): Promise<{ tensors: Map<string, Tensor<'float32'>>; fresh: string[] }> {
+): { initial: Map<string, InitialValue>; fresh: string[] } {
   const stored = withPrefix(weights, config);
   const mayBeFresh = (name: string): boolean =>
     !isClassifier(config) && /^(pooler|bert\.pooler|classifier|score)\./.test(name);
   const fresh = new Map([...parameters].filter(([name]) => mayBeFresh(name) && !stored.has(name)));
   const given = new Map([...parameters].filter(([name]) => !fresh.has(name)));
   requireParameters(stored, given);
-  const loaded = await loadTensors(stored, given.keys());
-  const made = initialWeights(fresh, config.initializerRange, seed);
-  return {
-    tensors: new Map([...parameters.keys()].map((name) => [name, (loaded.get(name) ?? made.get(name))!])),
-    fresh: [...fresh.keys()],
-  };
+  const made = freshWeights(fresh, config.initializerRange, seed);
+  return { initial: new Map([...storedWeights(stored, given.keys()), ...made]), fresh: [...fresh.keys()] };
 }
 
 /** A bare encoder is saved without the `deberta.` or `bert.` that its names begin with under a head. */

@@ -2,7 +2,7 @@ import { backward } from '../autodiff/backward.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { AdamWSettings } from '../optim/adamw.js';
-import { Optimizer } from '../optim/optimizer.js';
+import { Optimizer, type InitialValue } from '../optim/optimizer.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
 import { firstNonFinite } from './probe.js';
 
@@ -14,13 +14,14 @@ export interface LearnerSetup {
   readonly loss: Value;
   /** Parameters that learn, by name. */
   readonly trainable: ReadonlyMap<string, Value>;
-  readonly initial: ReadonlyMap<string, Tensor>;
+  readonly initial: ReadonlyMap<string, InitialValue>;
   /** Files of the parameters that do not learn. */
   readonly frozen?: ReadonlyMap<string, StoredTensor>;
   readonly adamw: AdamWSettings;
 }
 
 const gradientName = (parameter: string): string => `gradient/${parameter}`;
+const sumName = (parameter: string): string => `gradient_sum/${parameter}`;
 
 /** Biases and the weights of norms are not decayed, as the Hugging Face trainer has it. */
 export const isDecayed = (name: string): boolean => !/bias|norm/i.test(name);
@@ -37,8 +38,11 @@ export class Learner {
 
   static async create(runtime: Runtime, setup: LearnerSetup): Promise<Learner> {
     const { graph, loss, trainable, initial, frozen, adamw } = setup;
-    const gradients = backward(loss, [...trainable.values()]);
-    for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientName(name), gradients[i]!);
+    const onto = new Map(
+      Array.from(trainable, ([name, value]) => [value, graph.input(gradientName(name), value.dtype, value.shape)]),
+    );
+    const gradients = backward(loss, [...trainable.values()], { onto });
+    for (const [i, name] of [...trainable.keys()].entries()) graph.output(sumName(name), gradients[i]!);
     const bound = new Map([...(frozen ?? [])].filter(([name]) => !trainable.has(name)));
     const program = await runtime.compile(graph, bound);
     const parameters = [...trainable].map(([name, value]) => ({
@@ -70,12 +74,9 @@ export class Learner {
     learningRate: number,
   ): Promise<{ reports: Record<string, Tensor>[]; gradNorm: number }> {
     const reports: Record<string, Tensor>[] = [];
-    for (const [i, batch] of batches.entries()) {
-      const targets = await this.optimizer.gradientTargets(i);
-      const into = Object.fromEntries([...targets].map(([name, buffer]) => [gradientName(name), buffer]));
-      reports.push(await this.program.run({ ...batch, ...this.weights }, into));
-      await this.optimizer.gathered(i);
-    }
+    await this.optimizer.clearGradients();
+    const into = this.#gradients(sumName);
+    for (const batch of batches) reports.push(await this.program.run(this.#feeds(batch), into));
     const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
     const gradNorm = await this.optimizer.gradNorm();
     if (Number.isFinite(loss) && Number.isFinite(gradNorm)) await this.optimizer.update(learningRate, gradNorm);
@@ -89,10 +90,20 @@ export class Learner {
    */
   async diagnose(): Promise<string | undefined> {
     for (const [i, batch] of this.#failed.entries()) {
-      const found = await this.probe({ ...batch, ...this.weights });
+      await this.optimizer.clearGradients();
+      const found = await this.probe(this.#feeds(batch));
       if (found !== undefined) return this.#failed.length === 1 ? found : `micro-batch ${i + 1}: ${found}`;
     }
     return undefined;
+  }
+
+  #feeds(batch: Feeds): Feeds {
+    return { ...batch, ...this.weights, ...this.#gradients(gradientName) };
+  }
+
+  /** Where gradients are summed, by what the graph calls them. */
+  #gradients(named: (parameter: string) => string): Record<string, DeviceTensor> {
+    return Object.fromEntries(Array.from(this.optimizer.gradients, ([name, buffer]) => [named(name), buffer]));
   }
 
   async dispose(): Promise<void> {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { readFloats, readHeader } from '../checkpoints/safetensors.js';
 import { sourceOfFloats, writeSafetensors } from '../checkpoints/safetensors-writer.js';
 import { UserError } from '../errors.js';
-import type { Tensor } from '../graph/tensor.js';
+import type { SavedTensor } from '../optim/optimizer.js';
 import { learningRate, type Schedule } from '../optim/schedules.js';
 import { loadCheckpoint, type Checkpoint } from '../runs/checkpoints.js';
 import { Interrupted } from '../runs/events.js';
@@ -320,7 +320,6 @@ async function evaluateAt(plan: LoopPlan, step: number, state: LoopState): Promi
 }
 
 async function save(plan: LoopPlan, step: number, state: LoopState): Promise<void> {
-  const tensors = await plan.learner.optimizer.readState();
   await plan.run.saveCheckpoint(
     {
       step,
@@ -328,7 +327,7 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
       schema: stateSchema,
       anchor: state.stability.anchor,
       write: async (folder) => {
-        const sources = Array.from(tensors, ([name, tensor]) => sourceOfFloats(name, tensor));
+        const sources = Array.from(plan.learner.optimizer.state, ([name, tensor]) => sourceOfFloats(name, tensor));
         await writeSafetensors(join(folder, optimizerFile), sources);
       },
     },
@@ -356,13 +355,11 @@ async function restoreBest(plan: LoopPlan, done: number, best: number): Promise<
 async function restore({ learner, stage }: LoopPlan, path: string): Promise<Checkpoint<LoopState>> {
   const checkpoint = await loadCheckpoint(path, { stage, schema: stateSchema });
   const updates = checkpoint.step - checkpoint.state.stability.skipped;
-  await learner.optimizer.restore(updates, await readAll(checkpoint.file(optimizerFile)), path);
+  const { tensors } = await readHeader(checkpoint.file(optimizerFile));
+  const saved = Array.from(tensors.values(), (info): [string, SavedTensor] => [
+    info.name,
+    { shape: info.shape, read: () => readFloats(info) },
+  ]);
+  await learner.optimizer.restore(updates, new Map(saved), path);
   return checkpoint;
-}
-
-async function readAll(file: string): Promise<Map<string, Tensor<'float32'>>> {
-  const { tensors } = await readHeader(file);
-  const all = new Map<string, Tensor<'float32'>>();
-  for (const info of tensors.values()) all.set(info.name, await readFloats(info));
-  return all;
 }

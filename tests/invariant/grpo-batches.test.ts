@@ -103,7 +103,7 @@ async function stepOn(
     microBatchSize,
   });
   const gradients = new Map<string, Float32Array>();
-  for (const [name, buffer] of await learner.optimizer.gradientTargets(0))
+  for (const [name, buffer] of learner.optimizer.gradients)
     gradients.set(name, (await buffer.read()).data as Float32Array);
   const values: Record<string, number> = { ...metrics, activeEntropy };
   return { values, gradients };

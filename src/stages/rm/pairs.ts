@@ -42,7 +42,7 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
   const maxLength = textLimit(modelConfig, section.maxLength);
   assertTokenizerFits(tokenizer, modelConfig.vocabSize, config.model);
   const training = bradleyTerryGraph(modelConfig, section);
-  const start = await startingWeights(folder, training.context.weights, config.seed);
+  const start = startingWeights(folder, training.context.weights, config.seed);
 
   const fingerprints = { ...pairs.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
@@ -71,7 +71,7 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
       graph: training.context.graph,
       loss: training.loss,
       trainable: training.context.weights,
-      initial: start.tensors,
+      initial: start.initial,
       adamw: section,
     });
     const classifier = await Classifier.create(runtime, modelConfig);
@@ -126,9 +126,12 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
       },
     });
 
-    const weights = await learner.optimizer.readWeights();
     await writeFolderAtomic(run.file('model'), async (target) => {
-      await writeModelFolder(target, { config: modelConfig, tensors: weights, tokenizerFrom: config.model });
+      await writeModelFolder(target, {
+        config: modelConfig,
+        tensors: learner.optimizer.weights,
+        tokenizerFrom: config.model,
+      });
       await recordMaxLength(target, maxLength);
     });
     await writeRunReport(run.path);

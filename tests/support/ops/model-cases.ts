@@ -57,6 +57,15 @@ const rowsAndIds = fc.tuple(dim, dim).map(([rows, vocabulary]) => ({
 export const modelCases: readonly OpCase[] = [
   differentiable('matmul', matmul),
   differentiable(
+    'matmul',
+    fc.tuple(dim, dim, dim, fc.boolean(), fc.boolean()).map(([m, k, n, transA, transB]): OpInstance => ({
+      operands: [float(transA ? [k, m] : [m, k]), float(transB ? [n, k] : [k, n]), float([m, n])],
+      build: (values, graph) => graph.add('matmul', values, { transA, transB })[0]!,
+      reference: ([a, b, c]) => broadcastMap((x, y) => x + y, c!, reference.matmul(a!, b!, transA, transB)),
+    })),
+    'added to a matrix',
+  ),
+  differentiable(
     'softmax',
     overLastAxis(build.softmax, (row) => logSoftmax(row).map(Math.exp)),
   ),
@@ -94,6 +103,16 @@ export const modelCases: readonly OpCase[] = [
       reference: ([given, targets, base], size) =>
         broadcastMap((a, b) => a + b, base!, reference.scatterAddRows(given!, targets!, size(rows))),
     })),
+  ),
+  differentiable(
+    'scatterAddRows',
+    fc.tuple(shape(1, 3), dim).map(([updates, rows]) => ({
+      operands: [float(updates), int32(updates.slice(0, 1), integerBelow(rows)), float([rows, ...updates.slice(1)])],
+      build: (values, graph) => graph.add('scatterAddRows', values, { rows })[0]!,
+      reference: ([given, targets, base], size) =>
+        broadcastMap((a, b) => a + b, base!, reference.scatterAddRows(given!, targets!, size(rows))),
+    })),
+    'onto rows that are there',
   ),
   differentiable(
     'gatherElements',
