@@ -18,7 +18,15 @@ export interface EmitOptions {
   readonly device: string;
   /** Parameters that are part of the model; all others are its inputs. */
   readonly bound?: ReadonlyMap<string, BoundTensor>;
+  /** Whether the model has, before all its outputs, the one that is no tensor: see `NO_TENSOR`. */
+  readonly noTensor?: boolean;
 }
+
+/**
+ * An output that is no tensor but an empty sequence. After a run the runtime's binding copies every output that was asked
+ * for, also those that were written where the caller wanted them; at this one, the first, it fails.
+ */
+export const NO_TENSOR = 'no tensor';
 
 /** A serialised model and what it takes and gives. */
 export interface OnnxModel {
@@ -56,6 +64,7 @@ class ModelEmitter implements Emitter {
   readonly #live: readonly Node[];
   readonly #outputs: ReadonlyMap<string, Value>;
   readonly #bound: ReadonlyMap<string, BoundTensor>;
+  readonly #noTensor: boolean;
   readonly #names = new Map<Value, string>();
   #nodes: NodeProto[] = [];
   readonly #initializers: unknown[] = [];
@@ -67,11 +76,12 @@ class ModelEmitter implements Emitter {
   readonly #read: ReadonlySet<Value>;
   #named = 0;
 
-  constructor(graph: Graph, { device, bound }: EmitOptions) {
+  constructor(graph: Graph, { device, bound, noTensor }: EmitOptions) {
     this.device = device;
     this.#live = graph.liveNodes();
     this.#outputs = graph.outputs;
     this.#read = new Set([...this.#live.flatMap(({ inputs }) => inputs), ...graph.outputs.values()]);
+    this.#noTensor = noTensor ?? false;
     this.#bound = bound ?? new Map<string, BoundTensor>();
   }
 
@@ -82,6 +92,7 @@ class ModelEmitter implements Emitter {
     // Inputs and parameters are there already; one that its file holds narrower is widened where something reads it whole.
     for (const node of this.#live) if (!isSource(node)) this.#emit(node);
     this.#nameOutputs();
+    const sequence = this.#noTensor ? [emptySequence(NO_TENSOR)] : [];
     const bytes = encodeModel({
       irVersion: IR_VERSION,
       producerName: 'duanzi',
@@ -91,10 +102,10 @@ class ModelEmitter implements Emitter {
       ],
       graph: {
         name: 'duanzi',
-        node: [...this.#widened, ...unreadLast(this.#nodes)],
+        node: [...sequence.map(({ node }) => node), ...this.#widened, ...unreadLast(this.#nodes)],
         initializer: this.#initializers,
         input: [...this.#inputs].map(valueInfo),
-        output: [...this.#outputs].map(valueInfo),
+        output: [...sequence.map(({ info }) => info), ...[...this.#outputs].map(valueInfo)],
         valueInfo: [...this.#intermediates()].map(valueInfo),
       },
     });
@@ -321,6 +332,14 @@ function unreadLast(nodes: readonly NodeProto[]): NodeProto[] {
 /** Names of all that nodes read, in their bodies too. */
 const readBy = (nodes: readonly NodeProto[]): string[] =>
   nodes.flatMap(({ input, attribute }) => [...input, ...attribute.flatMap(({ g: body }) => readBy(body?.node ?? []))]);
+
+function emptySequence(name: string): { node: NodeProto; info: Record<string, unknown> } {
+  const elemType = { tensorType: { elemType: onnxTypes.float32 } };
+  return {
+    node: nodeProto(['SequenceEmpty', [], {}, ''], [name]),
+    info: { name, type: { sequenceType: { elemType } } },
+  };
+}
 
 function nodeProto(
   [opType, inputs, attributes, domain]: [string, readonly string[], Record<string, OnnxAttribute>, string],

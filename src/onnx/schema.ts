@@ -38,7 +38,13 @@ const root = protobuf.Root.fromJSON({
     Dimension: { fields: { dimValue: { type: 'int64', id: 1 }, dimParam: { type: 'string', id: 2 } } },
     TensorShapeProto: { fields: { dim: { rule: 'repeated', type: 'Dimension', id: 1 } } },
     TensorTypeProto: { fields: { elemType: { type: 'int32', id: 1 }, shape: { type: 'TensorShapeProto', id: 2 } } },
-    TypeProto: { fields: { tensorType: { type: 'TensorTypeProto', id: 1 } } },
+    SequenceTypeProto: { fields: { elemType: { type: 'TypeProto', id: 1 } } },
+    TypeProto: {
+      fields: {
+        tensorType: { type: 'TensorTypeProto', id: 1 },
+        sequenceType: { type: 'SequenceTypeProto', id: 4 },
+      },
+    },
     ValueInfoProto: { fields: { name: { type: 'string', id: 1 }, type: { type: 'TypeProto', id: 2 } } },
     GraphProto: {
       fields: {

@@ -1,7 +1,7 @@
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { elementCount, zeros, type DType, type Tensor } from '../graph/tensor.js';
 import { encodeModel, onnxTypes } from '../onnx/schema.js';
-import { fromOrt, Handles, toOrt, type Memory } from './memory.js';
+import { fromOrt, Handles, toOrt, type Memory, type Run } from './memory.js';
 import type { CopiedBlock, Held } from './protocol.js';
 
 interface Buffer {
@@ -100,6 +100,12 @@ export class GpuMemory implements Memory {
 
   free(handle: number): void {
     this.#held.delete(handle)?.ort.dispose();
+  }
+
+  async run(session: InferenceSession, { feeds, into, fetch }: Run): Promise<Record<string, Tensor>> {
+    const names = Object.keys(fetch);
+    const results = await session.run(feeds, { ...into, ...Object.fromEntries(names.map((name) => [name, null])) });
+    return Object.fromEntries(names.map((name) => [name, taken(results[name]!)]));
   }
 
   /** y = x, on the device or in the process's memory. */

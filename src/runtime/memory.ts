@@ -1,6 +1,10 @@
-import { Tensor as OrtTensor } from 'onnxruntime-node';
+import { Tensor as OrtTensor, type InferenceSession } from 'onnxruntime-node';
 import { elementCount, zeros, type DType, type Tensor, type TypedArrays } from '../graph/tensor.js';
-import type { CopiedBlock, Held } from './protocol.js';
+import { NO_TENSOR } from '../onnx/emit.js';
+import type { CopiedBlock, Held, Request } from './protocol.js';
+
+/** How the binding refuses to hand out what is no tensor; the run is over then, and its outputs are written. */
+const NO_TENSOR_REFUSED = 'Non tensor type is temporarily not supported.';
 
 /** Where tensors live between runs, by the handles that the calling side knows them by. */
 export interface Memory {
@@ -17,6 +21,15 @@ export interface Memory {
   clear(handle: number): Promise<void>;
   copy(pairs: readonly (readonly [from: number, to: number])[], blocks: readonly CopiedBlock[]): Promise<void>;
   free(handle: number): void;
+  /** Runs a session, and gives the outputs that are not written into tensors here. */
+  run(session: InferenceSession, run: Run): Promise<Record<string, Tensor>>;
+}
+
+/** A run of a session with operands and targets at hand. */
+export interface Run {
+  readonly feeds: Readonly<Record<string, OrtTensor>>;
+  readonly into: Readonly<Record<string, OrtTensor>>;
+  readonly fetch: (Request & { kind: 'run' })['fetch'];
 }
 
 export const toOrt = ({ dtype, data, shape }: Tensor): OrtTensor => new OrtTensor(dtype, data as never, shape);
@@ -102,5 +115,17 @@ export class HostMemory implements Memory {
 
   free(handle: number): void {
     this.#held.delete(handle);
+  }
+
+  /** All outputs are given memory to be written into, and none is copied out of it afterwards. */
+  async run(session: InferenceSession, { feeds, into, fetch }: Run): Promise<Record<string, Tensor>> {
+    const made = Object.entries(fetch).map(([name, { dtype, shape }]) => [name, zeros(dtype, shape)] as const);
+    const own = Object.fromEntries(made.map(([name, tensor]) => [name, toOrt(tensor)]));
+    try {
+      await session.run(feeds, { ...into, ...own, [NO_TENSOR]: null });
+    } catch (error) {
+      if (!(error instanceof Error) || error.message !== NO_TENSOR_REFUSED) throw error;
+    }
+    return Object.fromEntries(made);
   }
 }

@@ -44,8 +44,8 @@ export type Request =
       readonly feeds: Readonly<Record<string, Operand>>;
       /** Outputs written into tensors that live in the worker. */
       readonly into: Readonly<Record<string, Held>>;
-      /** Outputs sent back. */
-      readonly fetch: readonly string[];
+      /** Outputs sent back, and what they are. */
+      readonly fetch: Readonly<Record<string, { readonly dtype: DType; readonly shape: readonly number[] }>>;
     }
   | { readonly kind: 'put'; readonly tensor: Tensor }
   /** Takes in a tensor of a file. */

@@ -167,7 +167,11 @@ export class Program {
     if (overlap(Object.values(targets))) {
       throw new RangeError(`two of the outputs ${Object.keys(targets).join(', ')} are written into one tensor`);
     }
-    const fetch = [...this.outputs.keys()].filter((name) => !Object.hasOwn(targets, name));
+    const fetch: Record<string, { dtype: DType; shape: readonly number[] }> = {};
+    for (const [name, { dtype, shape }] of this.outputs) {
+      if (Object.hasOwn(targets, name)) continue;
+      fetch[name] = { dtype, shape: shape.map((dim) => evaluateDim(dim, symbols)) };
+    }
     return this.host.call({ kind: 'run', session: this.session, feeds: operands, into: targets, fetch });
   }
 
@@ -266,7 +270,7 @@ export class Runtime {
     const resident = await this.#residentWeights(graph, weights);
     const inFiles = new Map([...weights].filter(([name]) => !Object.hasOwn(resident, name)));
     const { bound, root } = await bindWeights(graph, inFiles);
-    const model = emit(graph, { device: this.device, bound });
+    const model = emit(graph, { device: this.device, bound, noTensor: this.hasParts });
     const trace = this.#trace === undefined ? undefined : path.join(this.#trace, `program-${this.#traced++}`);
     const settings = { threads: this.threads, spins, ...(trace !== undefined && { trace }) };
     const create = async (): Promise<number> =>

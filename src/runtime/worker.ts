@@ -1,11 +1,11 @@
 /** The thread that computes: `session.run()` blocks whoever calls it, so sessions and buffers live here. */
-import { InferenceSession, Tensor as OrtTensor, env } from 'onnxruntime-node';
+import { InferenceSession, env, type Tensor as OrtTensor } from 'onnxruntime-node';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Tensor } from '../graph/tensor.js';
 import { integerProductsAreExact } from './exact-integers.js';
 import { Gate } from './gate.js';
 import { GpuMemory } from './gpu-memory.js';
-import { fromOrt, HostMemory, toOrt, type Memory } from './memory.js';
+import { HostMemory, toOrt, type Memory } from './memory.js';
 import { readPlacement } from './placement.js';
 import { readTensor } from './read-tensor.js';
 import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
@@ -66,17 +66,9 @@ async function run(request: Request & { kind: 'run' }): Promise<Record<string, T
   failWhenTooLarge(request.feeds);
   const feeds: Record<string, OrtTensor> = {};
   for (const [name, value] of Object.entries(request.feeds)) feeds[name] = operand(value);
-  const fetches: Record<string, OrtTensor | null> = {};
-  for (const [name, target] of Object.entries(request.into)) fetches[name] = memory.operand(target);
-  for (const name of request.fetch) fetches[name] = null;
-  const results = await session.run(feeds, fetches);
-  const sent: Record<string, Tensor> = {};
-  for (const name of request.fetch) {
-    const result = results[name]!;
-    sent[name] = fromOrt(result);
-    result.dispose();
-  }
-  return sent;
+  const into: Record<string, OrtTensor> = {};
+  for (const [name, target] of Object.entries(request.into)) into[name] = memory.operand(target);
+  return memory.run(session, { feeds, into, fetch: request.fetch });
 }
 
 async function handle(request: Request): Promise<Replies[Request['kind']]> {
