@@ -3,6 +3,7 @@ import { CACHE_STEP, decoderGraph, PROMPT_TOKENS, type CausalModel } from '../ge
 import { classifierContext } from '../rewards/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import { adamwGraph, gradNormGraph } from '../optim/adamw.js';
+import { piecesOf } from '../optim/pieces.js';
 import type { MemoryPart } from './plan.js';
 import { inferenceSession, type SessionBytes } from './session.js';
 import { sharedBytes, totalBytes } from './weights.js';
@@ -35,25 +36,21 @@ export const sharedPart = (graph: Graph): MemoryPart => ({
   bytes: sharedBytes(graph),
 });
 
-/**
- * What the parameters that learn take: weights, two moments of AdamW and gradients where they are computed, a second set
- * of gradients where micro-batches accumulate, and the weights that were begun with. While a checkpoint is written,
- * copies of weights and moments.
- */
-export function learnerParts(trainable: ReadonlyMap<string, Value>, accumulates: boolean): MemoryPart[] {
+/** What the parameters that learn take: weights, two moments of AdamW, and gradients, which micro-batches add to in place. */
+export function learnerParts(trainable: ReadonlyMap<string, Value>): MemoryPart[] {
   const bytes = totalBytes(trainable.values());
   const parameters = Array.from(trainable, ([name, { shape }]) => {
     return { name, shape: shape as readonly number[], decay: true };
   });
-  const update = adamwGraph(parameters, { weightDecay: 0.01, maxGradNorm: 1 });
+  const pieces = piecesOf(parameters);
+  const update = adamwGraph(pieces, { weightDecay: 0.01, maxGradNorm: 1 });
   const sessions = [
     inferenceSession(update, [{}], { written: new Set(update.outputs.values()) }),
-    inferenceSession(gradNormGraph(parameters), [{}]),
+    inferenceSession(gradNormGraph(pieces), [{}]),
   ];
   return [
     { name: 'what an update computes', bytes: sessions.reduce((sum, { activations }) => sum + activations, 0) },
-    { name: 'weights that learn, their gradients and moments', bytes: (accumulates ? 6 : 5) * bytes },
-    { name: 'a checkpoint while it is written', bytes: 3 * bytes },
+    { name: 'weights that learn, their gradients and moments', bytes: 4 * bytes },
   ];
 }
 

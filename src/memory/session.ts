@@ -1,4 +1,4 @@
-import { backward } from '../autodiff/backward.js';
+import { addSummedGradients } from '../autodiff/summed-gradients.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { activationBytes, type Sizes } from './activations.js';
 import { weightBytes } from './weights.js';
@@ -44,11 +44,10 @@ export function trainingSession(
   sizes: Sizes,
   stored?: StoredAs,
 ): SessionBytes {
-  const gradients = backward(loss, [...trainable.values()]);
-  for (const [i, gradient] of gradients.entries()) graph.output(`gradient ${i}`, gradient);
+  const written = new Set(addSummedGradients(loss, trainable));
   return inferenceSession(graph, [sizes], {
     fed: trainable.keys(),
-    written: new Set(gradients),
+    written,
     ...(stored !== undefined && { stored }),
   });
 }

@@ -195,6 +195,49 @@ describe('DeviceTensor', () => {
     expect(() => held.rows(4)).toThrow('rows 0 to 4 are not all in float32(3, 2)');
   });
 
+  it('is fed, written and read by parts from any element on, which are the same memory', async () => {
+    const graph = newGraph();
+    const [x, y] = [graph.input('x', 'float32', ['N']), graph.input('y', 'float32', ['M'])];
+    graph.output('double', mul(x, 2));
+    graph.output('triple', mul(y, 3));
+    const program = await runtime.compile(graph);
+    const held = await runtime.upload(f32([3, 2], [1, 2, 3, 4, 5, 6]));
+    const [first, second] = [held.part(1, 2), held.part(3, 2)];
+    await program.run({ x: first, y: second }, { double: first, triple: second });
+    expect(await held.read()).toEqual(f32([3, 2], [1, 4, 6, 12, 15, 6]));
+    expect(await second.read()).toEqual(f32([2], [12, 15]));
+    expect(await held.readPart(4, 2)).toEqual(f32([2], [15, 6]));
+    await expect(program.run({ x: first, y: second }, { double: first, triple: held.part(2, 2) })).rejects.toThrow(
+      'are written into one tensor',
+    );
+    await expect(second.write(f32([2], [0, 0]))).rejects.toThrow('float32(2) is part of another tensor');
+    await expect(runtime.clear([second])).rejects.toThrow('float32(2) is a later part of another tensor');
+    expect(() => held.part(5, 2)).toThrow('2 elements from 5 are not all in float32(3, 2)');
+  });
+
+  it('is cleared, and takes a tensor over that is given away', async () => {
+    const given = f32([2], [1, NaN]);
+    const held = await runtime.upload(given, { move: true });
+    expect(given.data.byteLength).toBe(0);
+    expect(await held.read()).toEqual(f32([2], [1, NaN]));
+    await runtime.clear([held]);
+    expect(await held.read()).toEqual(f32([2], [0, 0]));
+  });
+
+  it('is written by a run that makes no copy of it', async () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', ['N']);
+    graph.output('next', add(x, 1));
+    graph.output('sum', reduceSum(x));
+    const program = await runtime.compile(graph);
+    const held = await runtime.allocate('float32', [2 ** 22]);
+    const { rss } = process.memoryUsage();
+    for (let i = 0; i < 20; i++) await program.run({ x: held }, { next: held });
+    expect((process.memoryUsage().rss - rss) / 2 ** 20).toBeLessThan(100); // 20 copies are 320 MiB
+    expect(await held.readPart(2 ** 22 - 1, 1)).toEqual(f32([1], [20]));
+    await held.dispose();
+  });
+
   it('is copied in blocks, to another or within itself', async () => {
     const [from, to] = [await runtime.upload(f32([2, 3], [1, 2, 3, 4, 5, 6])), await runtime.allocate('float32', [4])];
     const blocks = [

@@ -103,14 +103,15 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
     });
     const classifier = await Classifier.create(runtime, modelConfig);
     const atOnce = run.microBatch(section.batchSize);
+    const passes = passesOf(modelConfig, section.rdropAlpha);
+    const room = tokensAtOnceOf({ ...section, maxLength }, passes) * (atOnce / section.batchSize);
     const judgeTexts = async (judged: readonly LabelledText[]): Promise<Float64Array> => {
       const sequences = judged.map(({ inputIds }) => inputIds);
-      const options = { batchSize: atOnce, padTokenId, weights: learner.weights, signal: context.signal };
+      const batchSize = Math.max(1, Math.min(atOnce, Math.floor(room / maxLength)));
+      const options = { batchSize, padTokenId, weights: learner.weights, signal: context.signal };
       return probabilitiesOf(await classifier.logits(sequences, options));
     };
 
-    const passes = passesOf(modelConfig, section.rdropAlpha);
-    const room = tokensAtOnceOf({ ...section, maxLength }, passes) * (atOnce / section.batchSize);
     // Not by length, which goes with the label: batches of one label would teach little else.
     const order = new EpochOrder(texts.length, section.batchSize, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);

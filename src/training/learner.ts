@@ -1,4 +1,4 @@
-import { backward } from '../autodiff/backward.js';
+import { addSummedGradients, gradientName, sumName } from '../autodiff/summed-gradients.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { AdamWSettings } from '../optim/adamw.js';
@@ -20,9 +20,6 @@ export interface LearnerSetup {
   readonly adamw: AdamWSettings;
 }
 
-const gradientName = (parameter: string): string => `gradient/${parameter}`;
-const sumName = (parameter: string): string => `gradient_sum/${parameter}`;
-
 /** Biases and the weights of norms are not decayed, as the Hugging Face trainer has it. */
 export const isDecayed = (name: string): boolean => !/bias|norm/i.test(name);
 
@@ -38,11 +35,7 @@ export class Learner {
 
   static async create(runtime: Runtime, setup: LearnerSetup): Promise<Learner> {
     const { graph, loss, trainable, initial, frozen, adamw } = setup;
-    const onto = new Map(
-      Array.from(trainable, ([name, value]) => [value, graph.input(gradientName(name), value.dtype, value.shape)]),
-    );
-    const gradients = backward(loss, [...trainable.values()], { onto });
-    for (const [i, name] of [...trainable.keys()].entries()) graph.output(sumName(name), gradients[i]!);
+    addSummedGradients(loss, trainable);
     const bound = new Map([...(frozen ?? [])].filter(([name]) => !trainable.has(name)));
     const program = await runtime.compile(graph, bound);
     const parameters = [...trainable].map(([name, value]) => ({

@@ -116,6 +116,12 @@ export const CASES: readonly MemoryCase[] = [
   { name: 'sft wide, 4 × 256, int8', stage: 'sft', model: WIDE, sets: sft(4, 256, 'quantization=int8') },
   { name: 'rm, 8 × 64', stage: 'rm', model: DEBERTA, sets: rm(8, 64) },
   { name: 'rm, 16 × 128', stage: 'rm', model: DEBERTA, sets: rm(16, 128) },
+  {
+    name: 'rm, 16 × 128, recomputed',
+    stage: 'rm',
+    model: DEBERTA,
+    sets: rm(16, 128, 'rm.recompute=true', 'rm.tokensAtOnce=512'),
+  },
   { name: 'grpo narrow, 16 of 32 × 64', stage: 'grpo', model: QWEN3, sets: grpo(16, 32, 64) },
   { name: 'grpo wide, 8 of 16 × 96', stage: 'grpo', model: WIDE, sets: grpo(8, 16, 96) },
 ];

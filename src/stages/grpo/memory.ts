@@ -49,13 +49,12 @@ export function grpoMemory(
     const training = trainingSession({ graph: context.graph, loss, trainable }, sizes, model.dtype);
     const scorer = scorerGraph({ config: model, lora, quantization });
     const scoring = inferenceSession(scorer, [sizes], { fed: adapterNames(scorer), stored: model.dtype });
-    const accumulates = grpo.gradientAccumulationSteps > 1 || batch < grpo.batchSize;
     return [
       sharedPart(scorer),
       ...sessionParts('training', training),
       mappedPart({ quantization }, scoring),
       ...sessionParts('scoring', scoring),
-      ...learnerParts(trainable, accumulates),
+      ...learnerParts(trainable),
       ...writingParts(
         { config: model, lora, quantization: grpo.samplerQuantization ?? quantization },
         {

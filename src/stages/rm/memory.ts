@@ -17,14 +17,15 @@ export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Mem
   const passes = passesOf(config, rm.rdropAlpha);
   const atOnce = Math.max(1, Math.floor(tokensAtOnceOf(rm, passes) / (passes * rm.maxLength)));
   const learned = { ...sizes, B: Math.min(rm.batchSize, atOnce) };
+  const judged = { ...sizes, B: Math.min(rm.batchSize, atOnce * passes) };
   const parts = overLayers(config, (model) => {
     const training = classificationGraph(model, rm);
     const trainable = training.context.weights;
-    const judging = inferenceSession(classifierContext(model).graph, [sizes], { fed: trainable.keys() });
+    const judging = inferenceSession(classifierContext(model).graph, [judged], { fed: trainable.keys() });
     return [
       { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, learned).activations },
       { name: 'activations of validation', bytes: judging.activations },
-      ...learnerParts(trainable, atOnce < rm.batchSize),
+      ...learnerParts(trainable),
     ];
   });
   return planOf(parts);

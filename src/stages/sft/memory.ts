@@ -33,7 +33,7 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
       ...sessionParts('training', trainingSession({ ...training, trainable }, sizes, model.dtype)),
       mappedPart({ quantization }, validation),
       ...sessionParts('validation', validation),
-      ...learnerParts(trainable, sft.gradientAccumulationSteps > 1),
+      ...learnerParts(trainable),
       ...writingParts({ config: model, lora, quantization }, written),
     ];
   });
