@@ -7,6 +7,9 @@ import type { ModelConfig } from '../../models/config/model-config.js';
 import { classifierContext } from '../../rewards/classifier.js';
 import { classificationGraph, passesOf, tokensAtOnceOf } from '../../training/classification.js';
 
+/** What allocators hold and do not use, of parts of many lengths in turn: measured, see docs/memory.md. */
+const UNUSED = 80 * 2 ** 20;
+
 /**
  * The memory that the reward model's training takes where every text is as long as it may be.
  *
@@ -28,7 +31,7 @@ export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Mem
       ...learnerParts(trainable),
     ];
   });
-  return planOf(parts);
+  return planOf([...parts, { name: 'memory held between computations', bytes: UNUSED }]);
 }
 
 /** Settings that need less memory; all but the first change what is learned. */
