@@ -84,8 +84,7 @@ export function writingParts(model: ShapedModel, { rows, prompts, promptLength, 
   return [
     ...sessionParts('writing', session),
     { name: 'keys and values of writing', bytes: perToken * (rows * (capacity + 1) + prompts * promptLength) },
-    // The binding copies what a run has written, too.
-    { name: 'probabilities of writing', bytes: 2 * rows * config.vocabSize * 4 },
+    { name: 'probabilities of writing', bytes: rows * config.vocabSize * 4 },
   ];
 }
 
