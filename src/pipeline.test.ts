@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -49,6 +50,17 @@ describe('the pipeline leaves alone', () => {
     expect(await failure(at('file'))).toMatchObject({ code: 'file.unwritable', where: at('file'), exitCode: 2 });
     expect(await readFile(at('file'), 'utf8')).toBe('mine');
   });
+});
+
+it('the pipeline tidies what it left when it was killed while it took the folder', async () => {
+  const { pid } = spawnSync(process.execPath, ['-e', '']);
+  await mkdir(at('killed'));
+  for (const name of ['.lock', 'report.md']) await writeFile(at(`killed/.${name}.tmp-${pid}-0123abcd`), 'half');
+  const inputs = { 'models.policy': at('policy'), 'models.reward': at('encoder'), 'data.dir': at('data') };
+  const config = await loadConfig({ stage: 'run', flags: { ...inputs, out: at('killed') } });
+  const stopped = { onEvent: () => undefined, signal: AbortSignal.abort() };
+  await expect(runPipeline(config, stopped)).rejects.toThrow('aborted');
+  expect(await readdir(at('killed'))).toEqual([]);
 });
 
 it('the pipeline leaves alone a folder that another process writes to', async () => {

@@ -8,6 +8,7 @@ import { openPolicy } from './generation/policy.js';
 import { localModel } from './hub/local-model.js';
 import type { StageContext } from './runs/events.js';
 import { errnoOf, writeFault } from './runs/file-faults.js';
+import { recoverLeftovers } from './runs/leftovers.js';
 import { lockFolder } from './runs/lock.js';
 import { changedKeys, isFinished, readManifest } from './runs/manifest.js';
 import { STAGE_FOLDERS } from './runs/stage-folders.js';
@@ -34,6 +35,7 @@ export async function runPipeline(asked: RunConfig, context: StageContext): Prom
   if (!(await isFinished(path.join(config.out, 'sft')))) await checkInputs(config);
   const lock = lockFolder(config.out);
   try {
+    await recoverLeftovers(config.out);
     return await runStages(config, context);
   } finally {
     lock.release();
