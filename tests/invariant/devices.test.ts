@@ -264,9 +264,10 @@ describe.runIf(absent === undefined)('webgpu', () => {
           expect(far, `${metric} in line ${line}`).toBeLessThanOrEqual(1e-4 * Math.max(1, Math.abs(value)));
         }
       }
+      // A first update of Adam is lr·g/(|g| + 1e-8): where g is as small as that, its last digits are seen.
       for (const [key, values] of cpu.weights) {
         const apart = values.map((value, i) => Math.abs(value - webgpu.weights.get(key)![i]!));
-        expect(Math.max(...apart), key).toBeLessThanOrEqual(1e-2 * LEARNING_RATE);
+        expect(Math.max(...apart), key).toBeLessThanOrEqual(1e-4);
       }
     },
     600_000,
