@@ -113,11 +113,17 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
       onEvent,
     });
     try {
+      const { quantization } = config;
       const base =
         config.adapter === undefined
           ? config.model
-          : await mergedPolicy(runtime, { model: config.model, adapter: config.adapter, out: run.file(POLICY) });
-      const { quantization } = config;
+          : await mergedPolicy(runtime, {
+              model: config.model,
+              adapter: config.adapter,
+              out: run.file(POLICY),
+              // What becomes 4 bits next gains nothing from 32, and the embeddings would be twice as large.
+              dtype: quantization === 'nf4' ? 'keep' : 'float32',
+            });
       const policy = await openPolicy(base, undefined, { quantization });
 
       const adapterConfig = newAdapter(config, base);

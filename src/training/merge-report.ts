@@ -112,9 +112,9 @@ function requireClose(report: MergeReport, logits: Float32Array, maxMeanKl: numb
   });
 }
 
-/** The logits of a fixed random text. */
+/** The logits of a fixed random text. Matrices are read from their files piece by piece: a whole model need not fit. */
 async function probe(runtime: Runtime, { config, model, adapter }: Policy): Promise<Float32Array> {
-  const context = new ModelContext(newGraph(), inferenceOptions(model));
+  const context = new ModelContext(newGraph(), { ...inferenceOptions(model), streamed: true });
   const { hidden } = causalHidden(context, config, causalInputs(context));
   context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
   const program = await runtime.compile(context.graph, model.weights);
