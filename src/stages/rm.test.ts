@@ -94,8 +94,11 @@ describe('a whole run', () => {
     );
     const trained = looks.slice(1);
     const best = Math.max(...trained.map(({ values }) => values['eval_roc_auc']!));
-    const { step, values } = trained.find((look) => look.values['eval_roc_auc'] === best)!;
-    expect(step).toBeLessThan(looks.at(-1)!.step);
+    const equal = trained.filter((look) => look.values['eval_roc_auc'] === best);
+    // Of those that rank equally well the one with the lowest loss.
+    const lowest = Math.min(...equal.map((look) => look.values['eval_loss']!));
+    const { step, values } = equal.find((look) => look.values['eval_loss'] === lowest)!;
+    expect(step).toBeGreaterThan(equal[0]!.step);
     const evaluation = (await readRewardModelEvaluation(out))!;
     expect(evaluation.step).toBe(step);
     expect(evaluation.validation?.metrics).toMatchObject({ rocAuc: best, logLoss: values['eval_loss'] });
