@@ -6,9 +6,9 @@ import { collate } from '../../src/text/collate.js';
 import { causalLossFeeds } from '../../src/training/language.js';
 import { goldenLearner } from '../support/golden-learner.js';
 
-/** 2,000 with `npm run test:endurance`; fewer where all tests run. */
-const STEPS = Number(process.env['DUANZI_ENDURANCE_STEPS'] ?? 600);
-/** Steps until arenas, just-in-time code and the heap have their size. */
+/** 6,000 with `npm run test:endurance`; fewer where all tests run. */
+const STEPS = Number(process.env['DUANZI_ENDURANCE_STEPS'] ?? 2000);
+/** Steps until arenas, just-in-time code and the heaps of both threads have their size. */
 const SETTLED = STEPS / 4;
 
 const runtime = new Runtime({ threads: 1 });
