@@ -19,13 +19,15 @@ import { rolloutPrompts } from '../batches.js';
 import { costOf } from '../cost.js';
 import { timed, type Setup, type Work } from '../work.js';
 
+/** As the stage takes it by default, but for how many completions go through the model at once, which changes memory alone. */
+const FULL = { microBatchSize: 4 };
 /** Small enough to see that everything works. */
 const QUICK = { numGenerations: 2, batchSize: 2, completionsPerRollout: 4, maxCompletionLength: 6 };
 
 /** A rollout of GRPO with natural ends, rewarded and scored, and all optimizer steps that learn from it. */
 export async function grpo(setup: Setup): Promise<Work> {
   const { quantization, model, rm, csv } = setup;
-  const flags = Object.entries(setup.quick ? QUICK : {}).map(([name, value]) => [`grpo.${name}`, value] as const);
+  const flags = Object.entries(setup.quick ? QUICK : FULL).map(([name, value]) => [`grpo.${name}`, value] as const);
   const form = quantization === 'int4' ? 'int8' : quantization;
   const config = await loadConfig({
     stage: 'grpo',
