@@ -24,3 +24,13 @@ export const divisions = (batch: number): { readonly batch: number; readonly acc
   [2, 4, 8, 16, 32]
     .filter((parts) => batch % parts === 0)
     .map((parts) => ({ batch: batch / parts, accumulated: parts }));
+
+/** The forms of a frozen base that take less than the one it has, whose smallest is NF4. */
+export const roundedForms = <Config extends { readonly quantization: string }>(
+  given: Config,
+): { readonly settings: string[]; readonly config: Config }[] =>
+  given.quantization === 'nf4'
+    ? []
+    : (['int8', 'nf4'] as const)
+        .filter((form) => form !== given.quantization)
+        .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));

@@ -172,8 +172,9 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
 }
 
 /**
- * One optimizer step on micro-batches, with the feeds that dropout takes of each: the loss is the sum over all supervised tokens of the step divided by their
- * number, as TRL's SFTTrainer has it; accuracy and entropy are means of the micro-batches' means.
+ * One optimizer step on micro-batches, with the feeds that dropout takes of each: the loss is the sum over all supervised
+ * tokens of the step divided by their number, as TRL's SFTTrainer has it; accuracy and entropy are means of the
+ * micro-batches' means.
  */
 export async function sftStep(
   learner: Learner,

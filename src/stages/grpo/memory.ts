@@ -11,7 +11,7 @@ import {
 } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
-import { divisions, waysOf, type Way } from '../../memory/ways.js';
+import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import type { ModelConfig } from '../../models/config/model-config.js';
 import { grpoGraph } from './graph.js';
@@ -75,18 +75,12 @@ export function grpoMemory(
  * rounded base, shorter texts.
  */
 export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelConfig | undefined): Way[] {
-  const { grpo, quantization } = given;
+  const { grpo } = given;
   const smaller = divisions(grpo.batchSize).map(({ batch }) => ({
     settings: [`grpo.microBatchSize=${batch}`],
     config: { ...given, grpo: { ...grpo, microBatchSize: batch } },
   }));
   const maxCompletionLength = Math.ceil(grpo.maxCompletionLength / 2);
-  const rounded =
-    quantization === 'nf4'
-      ? []
-      : (['int8', 'nf4'] as const)
-          .filter((form) => form !== quantization)
-          .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));
   const fewer = [2, 4, 8].map((parts) => {
     const completionsAtOnce = Math.ceil((grpo.completionsAtOnce ?? grpo.completionsPerRollout) / parts);
     return {
@@ -102,7 +96,7 @@ export function grpoWays(config: CausalConfig, given: GrpoMemory, judge: ModelCo
     { settings: ['grpo.recompute=true'], config: { ...given, grpo: { ...grpo, recompute: true } } },
     ...(grpo.topEntropyQuantile < 1 ? [] : smaller),
     ...fewer,
-    ...rounded,
+    ...roundedForms(given),
     shorter,
   ]);
 }

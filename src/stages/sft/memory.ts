@@ -2,7 +2,7 @@ import type { SftConfig } from '../../config/stages.js';
 import { learnerParts, mappedPart, sessionParts, sharedPart, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
-import { divisions, waysOf, type Way } from '../../memory/ways.js';
+import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { causalGraph } from '../../training/language.js';
 
@@ -42,7 +42,7 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
 
 /** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, a rounded base, shorter samples. */
 export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
-  const { sft, quantization } = given;
+  const { sft } = given;
   const smaller = divisions(sft.batchSize).map(({ batch, accumulated }) => {
     const gradientAccumulationSteps = sft.gradientAccumulationSteps * accumulated;
     return {
@@ -51,17 +51,11 @@ export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
     };
   });
   const maxLength = Math.ceil(sft.maxLength / 2);
-  const rounded =
-    quantization === 'nf4'
-      ? []
-      : (['int8', 'nf4'] as const)
-          .filter((form) => form !== quantization)
-          .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));
   const shorter = { settings: [`sft.maxLength=${maxLength}`], config: { ...given, sft: { ...sft, maxLength } } };
   return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [
     { settings: ['sft.recompute=true'], config: { ...given, sft: { ...sft, recompute: true } } },
     ...smaller,
-    ...rounded,
+    ...roundedForms(given),
     shorter,
   ]);
 }
