@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { runEmitted } from '../../tests/support/onnx-session.js';
+import { backward } from '../autodiff/backward.js';
 import { addDims, evaluateDim, mulDims, type Dim } from '../graph/dim.js';
 import type { Graph } from '../graph/graph.js';
 import { tensor, zeros, type Tensor } from '../graph/tensor.js';
@@ -16,6 +17,7 @@ import {
   logSoftmax,
   matmul,
   mul,
+  nf4Matmul,
   reduceSum,
   reshape,
   rmsNorm,
@@ -311,6 +313,33 @@ describe('an emitted model', () => {
     expect(shapes).toEqual(expect.arrayContaining([['B', 2, 'T'], ['2*B*T']]));
     const ends = new Set([...input, ...output].map(({ name }) => name));
     expect(between.filter(({ name }) => ends.has(name))).toEqual([]);
+  });
+
+  it('says the sizes of what its nodes reshape: each that the runtime must guess makes large graphs slow to load', () => {
+    const graph = newGraph();
+    const x = graph.input('x', 'float32', ['B', 'T', 64]);
+    const rows = { ids: graph.input('rows', 'int32', ['B']), axis: 0 };
+    const mask = dropoutMask(graph.input('seed', 'uint32', []), { ...x, rate: 0.1, salt: 3, rows });
+    const codes = graph.parameter('codes', 'uint8', [2048]);
+    const product = nf4Matmul(mul(x, mask), {
+      rows: 64,
+      columns: 64,
+      codes,
+      absmax: graph.parameter('a', 'float32', [64]),
+    });
+    graph.output('dx', backward(reduceSum(mul(product, product)), [x])[0]!);
+    const { node, initializer, valueInfo: between, output } = decode(graph).graph;
+    const known = new Set([...between, ...output].map(({ name }) => name));
+    const fixed = new Set(
+      initializer.flatMap(({ name, dataType, rawData }) =>
+        dataType === 7 && new BigInt64Array((rawData ?? new Uint8Array()).slice().buffer).every((size) => size >= 0n)
+          ? [name]
+          : [],
+      ),
+    );
+    const reshapes = node.filter(({ opType, input }) => opType === 'Reshape' && !fixed.has(input[1]!));
+    expect(reshapes.length).toBeGreaterThan(5);
+    expect(reshapes.flatMap(({ output: [name] }) => (known.has(name!) ? [] : [name]))).toEqual([]);
   });
 
   it('gives an input back as an output, and one value under two names', async () => {

@@ -66,6 +66,8 @@ class ModelEmitter implements Emitter {
   readonly #bound: ReadonlyMap<string, BoundTensor>;
   readonly #noTensor: boolean;
   readonly #names = new Map<Value, string>();
+  /** Types of what nodes compute between graph values, where ops know them. */
+  readonly #types = new Map<string, TensorType>();
   #nodes: NodeProto[] = [];
   readonly #initializers: unknown[] = [];
   readonly #inputs = new Map<string, TensorType>();
@@ -136,7 +138,7 @@ class ModelEmitter implements Emitter {
    */
   #intermediates(): Map<string, TensorType> {
     const computed = new Set(this.#nodes.flatMap(({ output }) => output));
-    const types = new Map<string, TensorType>();
+    const types = new Map([...this.#types].filter(([name]) => computed.has(name)));
     for (const [value, name] of this.#names) if (computed.has(name)) types.set(name, value);
     for (const name of this.#outputs.keys()) types.delete(name);
     return types;
@@ -188,6 +190,11 @@ class ModelEmitter implements Emitter {
     const outputs = Array.from({ length: count }, (_, position) => (position === 0 ? base : `${base}:${position}`));
     this.#write([opType, inputs, attributes, domain], outputs);
     return outputs;
+  }
+
+  typed(name: string, type: TensorType): string {
+    this.#types.set(name, type);
+    return name;
   }
 
   scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[] {

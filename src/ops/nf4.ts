@@ -83,11 +83,13 @@ function widened(
   { x, codes, absmax }: { readonly x: string; readonly codes: string; readonly absmax: string },
   { rows, columns }: OpAttributes['nf4Matmul'],
 ): string {
+  const count = rows * columns;
   const whole = (...sizes: number[]): string => emitter.constant('int64', [sizes.length], sizes);
-  const indices = emitter.node('Cast', [emitter.device === 'cpu' ? notBefore(emitter, x, codes) : codes], { to: 6 });
+  const own = emitter.device === 'cpu' ? notBefore(emitter, x, codes, count / 2) : codes;
+  const indices = emitter.node('Cast', [own], { to: 6 });
   const values = emitter.node('Gather', [emitter.constant('float32', [256, 2], PAIRS), indices], { axis: 0 });
-  const blocks = emitter.node('Reshape', [values, whole(-1, NF4_BLOCK)]);
-  const scales = emitter.node('Reshape', [absmax, whole(-1, 1)]);
+  const blocks = emitter.node('Reshape', [values, whole(count / NF4_BLOCK, NF4_BLOCK)]);
+  const scales = emitter.node('Reshape', [absmax, whole(count / NF4_BLOCK, 1)]);
   return emitter.node('Reshape', [emitter.node('Mul', [blocks, scales]), whole(rows, columns)]);
 }
 
@@ -96,7 +98,8 @@ function widened(
  * runtime may run what depends on feeds alone at any time, and would merge what is alike; either would keep matrices in
  * float32 for longer than their product.
  */
-function notBefore(emitter: Emitter, x: string, vector: string): string {
+function notBefore(emitter: Emitter, x: string, bytes: string, size: number): string {
   const first = emitter.node('Shape', [x], { start: 0, end: 1 });
-  return emitter.node('Reshape', [vector, emitter.node('Min', [first, emitter.constant('int64', [1], [-1])])]);
+  const target = emitter.node('Min', [first, emitter.constant('int64', [1], [-1])]);
+  return emitter.typed(emitter.node('Reshape', [bytes, target]), { dtype: 'uint8', shape: [size] });
 }

@@ -103,7 +103,7 @@ export function productOfRows(
   by: { readonly step: string; readonly zero: number; readonly weight: string; readonly outputScale: string },
 ): string {
   const zero = emitter.constant('uint8', [], [by.zero]);
-  const steps = emitter.node('Reshape', [by.step, emitter.constant('int64', [1], [-1])]);
+  const steps = emitter.node('Squeeze', [by.step, emitter.constant('int64', [1], [1])]);
   const zeros = emitter.node('Expand', [zero, emitter.node('Shape', [steps])]);
   const bytes = emitter.node('QuantizeLinear', [rows, steps, zeros], { axis: 0 });
   const one = emitter.constant('float32', [], [1]);
@@ -136,8 +136,9 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
       const { shape } = left;
       const matrix = emittedMatrix(emitter, node.inputs.slice(1), adjoint);
       if (shape.length === 2) return [int8Product(emitter, x, matrix)];
-      const rows = emitter.dims([sizeOf(shape.slice(0, -1)), shape.at(-1)!]);
-      const y = int8Product(emitter, emitter.node('Reshape', [x, rows]), matrix);
+      const rows = [sizeOf(shape.slice(0, -1)), shape.at(-1)!];
+      const flat = emitter.node('Reshape', [x, emitter.dims(rows)]);
+      const y = int8Product(emitter, emitter.typed(flat, { dtype: left.dtype, shape: rows }), matrix);
       return [emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
     },
     // dx = dy · Wᵀ: the same product with the sides exchanged

@@ -1,4 +1,5 @@
-import type { Dim } from '../graph/dim.js';
+import { mulDims, sizeOf, type Dim } from '../graph/dim.js';
+import type { DType } from '../graph/tensor.js';
 import { requireAxis, requireDType, requireRank, requireSameDim } from './infer.js';
 import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
 
@@ -14,8 +15,13 @@ const SALTED = 1000;
 const uint32 = (emitter: Emitter, value: number): string => emitter.constant('uint32', [], [value >>> 0]);
 const plus = (emitter: Emitter, a: string, b: string): string => emitter.node('Add', [a, b]);
 const times = (emitter: Emitter, a: string, b: string): string => emitter.node('Mul', [a, b]);
-const reshape = (emitter: Emitter, x: string, shape: readonly number[]): string =>
-  emitter.node('Reshape', [x, emitter.constant('int64', [shape.length], shape)]);
+
+/** Reshapes to (…, −1, …), the symbolic size being the one that is left over. */
+function reshape(emitter: Emitter, x: string, dtype: DType, shape: readonly Dim[]): string {
+  const sizes = shape.map((size) => (typeof size === 'number' ? size : -1));
+  const reshaped = emitter.node('Reshape', [x, emitter.constant('int64', [sizes.length], sizes)]);
+  return emitter.typed(reshaped, { dtype, shape });
+}
 
 /** Shift right; division by a power of two where the device has no shift. */
 function shiftRight(emitter: Emitter, bits: string, shift: number): string {
@@ -59,8 +65,9 @@ function coordinates(emitter: Emitter, { size, ids }: Axis): string {
     emitter.node('Cast', [emitter.node('Reshape', [emitter.dims([size]), emitter.constant('int64', [0], [])])], {
       to: INT32,
     });
-  const along = ids ?? emitter.node('Range', [one(0), count(), one(1)]);
-  return reshape(emitter, emitter.node('Cast', [along], { to: UINT32 }), [1, -1]);
+  const along =
+    ids ?? emitter.typed(emitter.node('Range', [one(0), count(), one(1)]), { dtype: 'int32', shape: [size] });
+  return reshape(emitter, emitter.node('Cast', [along], { to: UINT32 }), 'uint32', [1, size]);
 }
 
 /** (2, size): the coordinates of an axis, each hashed to two numbers under keys that `number` names. */
@@ -74,11 +81,13 @@ function hashes(emitter: Emitter, seed: string, axis: Axis, number: number): str
 /** (2, size of all axes): two numbers for each place that the axes have together, the last axis running fastest. */
 const gridRows = (emitter: Emitter, seed: string, axes: readonly Axis[]): string =>
   axes
-    .map((axis, at) => hashes(emitter, seed, axis, at))
+    .map((axis, at) => ({ hashed: hashes(emitter, seed, axis, at), size: axis.size }))
     .reduce((outer, inner) => {
-      const sums = plus(emitter, reshape(emitter, outer, [2, -1, 1]), reshape(emitter, inner, [2, 1, -1]));
-      return reshape(emitter, mix(emitter, sums, FIRST), [2, -1]);
-    });
+      const across = reshape(emitter, outer.hashed, 'uint32', [2, outer.size, 1]);
+      const sums = plus(emitter, across, reshape(emitter, inner.hashed, 'uint32', [2, 1, inner.size]));
+      const size = mulDims(outer.size, inner.size);
+      return { hashed: reshape(emitter, mix(emitter, sums, FIRST), 'uint32', [2, size]), size };
+    }).hashed;
 
 /**
  * A counter-based generator: bits = hash(place, seed, salt), with 32-bit multiplications, additions and shifts alone,
@@ -112,6 +121,7 @@ export const random: OpRecords<'dropoutMask'> = {
       const axes = shape.map((size, axis): Axis => ({ size, ids: axis === rowAxis ? ids : undefined }));
       const [outer, last] = [axes.slice(0, -1), axes.at(-1)!];
       if (outer.length === 0) outer.push({ size: 1, ids: undefined });
+      const places = sizeOf(outer.map(({ size }) => size));
       const name = (parts: readonly Axis[]): string => parts.map((axis) => `${axis.size} of ${axis.ids}`).join(', ');
       const rows = emitter.once(`mask rows ${seed} ${name(outer)}`, () => gridRows(emitter, seed!, outer));
       const columns = emitter.once(`mask columns ${seed} ${name([last])}`, () => hashes(emitter, seed!, last, COLUMN));
@@ -133,12 +143,14 @@ export const random: OpRecords<'dropoutMask'> = {
         emitter.nodes(2, 'Split', [emitter.node('Cast', [pair], { to: INT32 }), one], { axis: 0 });
       const salted = (hashed: string, key: string): string =>
         times(emitter, mix(emitter, plus(emitter, hashed, key), SECOND), even);
-      const r = apart(plus(emitter, salted(rows, rowKeys), odd)).map((each) => reshape(emitter, each, [-1, 1]));
+      const r = apart(plus(emitter, salted(rows, rowKeys), odd)).map((each) =>
+        reshape(emitter, each, 'int32', [places, 1]),
+      );
       const c = apart(salted(columns, columnKeys));
       const bits = times(emitter, plus(emitter, r[0]!, c[0]!), plus(emitter, r[1]!, c[1]!));
       // As signed integers the bits are uniform from −2³¹ to 2³¹ − 1.
       const kept = emitter.node('Less', [bits, emitter.constant('int32', [], [keptBelow(rate)])]);
-      const shaped = emitter.node('Reshape', [kept, emitter.dims(shape)]);
+      const shaped = emitter.typed(emitter.node('Reshape', [kept, emitter.dims(shape)]), { dtype: 'bool', shape });
       return [
         emitter.node('Where', [
           shaped,

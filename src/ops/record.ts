@@ -34,6 +34,11 @@ export interface Emitter {
    * @param body from the elements' names to names and types of what to stack
    */
   scan(inputs: readonly ScanValue[], body: (elements: readonly string[]) => readonly ScanValue[]): string[];
+  /**
+   * Tells the type of what a node made for the op computes, and gives its name back: for results of the runtime's nodes whose
+   * shapes it cannot infer by itself, above all those of reshaping to sizes that are known at run time.
+   */
+  typed(name: string, type: TensorType): string;
   /** The name of a parameter as its file holds it, where that is in a narrower dtype than the graph's. */
   stored(value: Value): string | undefined;
   /** Whether a parameter is part of the model and has no elements. */
