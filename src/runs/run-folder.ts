@@ -153,9 +153,14 @@ export class RunFolder {
     const { stage, fingerprints } = this.#manifest;
     const { keep, best } = retention;
     const { step, path } = await saveCheckpoint(this.path, { ...save, stage, fingerprints, best });
-    if (keep !== undefined) await pruneCheckpoints(this.path, keep);
+    if (keep !== undefined) await this.prune(keep);
     this.emit({ type: 'checkpoint', step, path });
     return path;
+  }
+
+  /** Removes checkpoints that need not be kept any more: see `pruneCheckpoints`. */
+  async prune(keep: number): Promise<void> {
+    await pruneCheckpoints(this.path, keep);
   }
 
   /** Marks the stage as complete, closes the files and emits `end`. What the stage leaves must be in place before. */

@@ -342,6 +342,8 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
 async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
   const { step, state } = await restore(plan, path);
   plan.carried?.load(state.carried);
+  // A run that was killed between the two has saved a checkpoint, but not removed those that it makes superfluous.
+  if (plan.replay !== true) await plan.run.prune(CHECKPOINTS_KEPT);
   return { done: step, state };
 }
 

@@ -1,7 +1,8 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { CrashHarness, nameOf } from './harness.js';
+import type { Write } from './faults.js';
+import { CrashHarness, nameOf, type Point } from './harness.js';
 import { diskPoints, randomPoints } from './points.js';
 
 const tmp = fileURLToPath(new URL('../../tmp', import.meta.url));
@@ -13,7 +14,11 @@ it('a run killed at a write, or on a full or failing disk, ends as if it had not
   try {
     const harness = await CrashHarness.create(folder);
     const writes = await harness.reference('sft');
-    const points = [...randomPoints('sft', writes, 4, 7), ...diskPoints('sft', writes, 1)];
+    const points = [
+      ...randomPoints('sft', writes, 4, 7),
+      ...diskPoints('sft', writes, 1),
+      superfluous(await harness.reference('grpo')),
+    ];
     const verdicts = [];
     for await (const { point, met, problem } of harness.try(points))
       verdicts.push({ name: nameOf(point), met, problem });
@@ -24,3 +29,10 @@ it('a run killed at a write, or on a full or failing disk, ends as if it had not
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+/** A kill once the last checkpoint is in its place, before the one that it makes superfluous is removed. */
+function superfluous(writes: readonly Write[]): Point {
+  const placed = writes.findLastIndex(({ call, path }) => call === 'rename' && /checkpoints\/\.step-\d+/.test(path));
+  const removed = writes.findIndex(({ path }, at) => at > placed && /checkpoints\/step-\d+$/.test(path));
+  return { scenario: 'grpo', faults: [{ kind: 'kill', at: removed }] };
+}

@@ -10,13 +10,13 @@ const spread = <T>(items: readonly T[], count: number): T[] => {
 };
 
 /**
- * Kills before `count` writes of one checkpoint, from the first file beside its place to the last that is tidied; before
- * every one if there are no more.
+ * Kills before `count` writes of the last two checkpoints, from the first file beside their places to the last that is
+ * tidied; before every one if there are no more.
  */
 export function checkpointPoints(scenario: Scenario, writes: readonly Write[], count: number): Point[] {
   const steps = writes.flatMap(({ path }) => /checkpoints\/\.?step-(\d+)/.exec(path)?.[1] ?? []);
-  const last = [...new Set(steps)].at(-2);
-  const own = new RegExp(`checkpoints/\\.?step-${last}\\b`);
+  const last = [...new Set(steps)].slice(-2);
+  const own = new RegExp(`checkpoints/\\.?step-(${last.join('|')})\\b`);
   const places = [...writes.keys()].filter((at) => own.test(writes[at]!.path));
   return spread(places, count).map((at) => ({ scenario, faults: [{ kind: 'kill', at }] }));
 }
