@@ -103,13 +103,7 @@ describe('a whole run', () => {
     expect(evaluation.step).toBe(step);
     expect(evaluation.validation?.metrics).toMatchObject({ rocAuc: best, logLoss: values['eval_loss'] });
 
-    const written = await openModelFolder(join(out, 'model'));
-    const names = [...written.weights.keys()];
-    const weights = await loadTensors(written.weights, names);
-    const { tensors } = await readHeader(join(out, `checkpoints/step-${step}/optimizer.safetensors`));
-    for (const name of names) {
-      expect((await readFloats(tensors.get(`weight/${name}`)!)).data).toEqual(weights.get(name)!.data);
-    }
+    await expectWeightsOf(step, out);
   });
 
   it('leaves a classifier with labels, tokenizer and the length that texts are cut to', async () => {
@@ -185,6 +179,35 @@ function until(step: number): StageContext {
   };
   return { signal: controller.signal, onEvent };
 }
+
+/** Expects the model that a run left to have the weights of a step. */
+async function expectWeightsOf(step: number, out: string): Promise<void> {
+  const written = await openModelFolder(join(out, 'model'));
+  const names = [...written.weights.keys()];
+  const weights = await loadTensors(written.weights, names);
+  const { tensors } = await readHeader(join(out, `checkpoints/step-${step}/optimizer.safetensors`));
+  for (const name of names) {
+    expect((await readFloats(tensors.get(`weight/${name}`)!)).data).toEqual(weights.get(name)!.data);
+  }
+}
+
+it('goes back to the weights that were best where later steps ruined them', async () => {
+  const out = folder('ruined');
+  const flags = { 'rm.epochs': 3, 'rm.schedule': 'constant', 'rm.warmupRatio': 0, 'rm.baselines': false, out };
+  await expect(rm(await configOf(flags), until(22))).rejects.toThrow(Interrupted);
+  // From here on every step moves every weight by about 100: whatever was learned is gone.
+  await rm(await configOf({ ...flags, 'rm.learningRate': 100, resume: true, force: true }), silent);
+  const looks = readMetrics(join(out, 'metrics.jsonl')).filter(({ values }) => 'eval_roc_auc' in values);
+  expect(looks.map(({ step }) => step)).toEqual([0, 11, 22, 33]);
+  const [, ...trained] = looks.map(({ values }) => values['eval_roc_auc']!);
+  const { step, validation, test } = (await readRewardModelEvaluation(out))!;
+  expect(step).toBeLessThan(33);
+  expect(Math.max(...trained)).toBeGreaterThan(0.9);
+  expect(trained.at(-1)).toBeLessThan(0.7);
+  expect(validation?.metrics.rocAuc).toBe(Math.max(...trained));
+  expect(test?.metrics.rocAuc).toBeGreaterThan(0.9);
+  await expectWeightsOf(step, out);
+});
 
 it('goes on after an interruption as if there had been none, bit for bit', async () => {
   const flags = { 'rm.maxSteps': 8, 'rm.evalSteps': 3, 'rm.saveSteps': 4, 'rm.baselines': false };
