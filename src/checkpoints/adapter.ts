@@ -50,8 +50,9 @@ export function adaptedModules(
   weights: Shapes,
   settings: Pick<LoraSettings, 'targetModules' | 'modulesToSave'>,
 ): string[] {
+  const { modulesToSave = [] } = settings;
   const linear = Array.from(weights, ([name, { shape }]) => (shape.length === 2 ? moduleOf(name) : undefined));
-  const modules = linear.filter((module) => module !== undefined);
+  const modules = linear.filter((module) => module !== undefined).filter((module) => !isPartOf(modulesToSave, module));
   const unmatched = settings.targetModules.filter(
     (target) => !modules.some((module) => isTarget({ ...settings, targetModules: [target] }, module)),
   );
@@ -83,6 +84,9 @@ export function savedTensors({ config, weights }: Pick<AdapterFolder, 'config' |
   }
   return saved;
 }
+
+/** PEFT's name of a tensor that an adapter holds whole, by that of the model's tensor. */
+export const savedName = (name: string): string => `${savedPrefix}${name}`;
 
 /** PEFT names of an adapter's factors A and B. */
 export const loraNamesOf = ({ weights }: Pick<AdapterFolder, 'weights'>): string[] =>
@@ -137,7 +141,7 @@ function differencesOf(adapter: AdapterFolder, weights: Shapes): string[] {
   // A head that the model has not, the adapter may bring.
   const saved = savedTensors(adapter);
   for (const [name, { shape }] of weights) {
-    if (isSaved(name, adapter.config)) expected.set(`${savedPrefix}${name}`, { shape });
+    if (isSaved(name, adapter.config)) expected.set(savedName(name), { shape });
   }
   const differences: string[] = [];
   for (const [name, { shape }] of expected) {

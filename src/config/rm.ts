@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { key, refuse } from './key.js';
+import { rmLoraSection } from './lora.js';
 import { checkWarmup, count, trainingKeys } from './training.js';
 
 const training = trainingKeys(
@@ -40,6 +41,7 @@ export const rmSection = z
       'Weight of the symmetric KL between two dropout passes, halved; 0 makes one pass only (labels).',
     ),
     dropout: key(z.number().min(0).lt(1).optional(), "Dropout instead of the model config's."),
+    lora: key(rmLoraSection.prefault({}), 'A low-rank adapter that learns, with the head, in place of all weights.'),
     testFile: key(z.string().min(1).optional(), 'Labelled rows looked at once, after training.', { path: true }),
     baselines: key(z.boolean().default(true), 'Also measure majority, length, prompt and n-gram baselines.'),
   })

@@ -4,7 +4,7 @@ import { loraSection } from '../config/lora.js';
 import { rmSection } from '../config/rm.js';
 import { sftSection } from '../config/sft.js';
 import { grpoMemory } from '../stages/grpo/memory.js';
-import { rmMemory } from '../stages/rm/memory.js';
+import { rmMemory, rmWays } from '../stages/rm/memory.js';
 import { sftMemory, sftWays } from '../stages/sft/memory.js';
 import { TINY_CLASSIFIER } from '../../tests/support/tiny-encoder.js';
 import { TINY } from '../../tests/support/tiny-model.js';
@@ -40,6 +40,16 @@ describe('a plan', () => {
     expect(bytes({}, { ...TINY, numHiddenLayers: 8 })).toBeGreaterThan(base);
     const large = { ...TINY, hiddenSize: 512, intermediateSize: 1024, vocabSize: 8192 };
     expect(sftMemory(large, { ...sft(), quantization: 'int8' }).bytes).toBeLessThan(bytes({}, large));
+  });
+
+  it('of a reward model shrinks with an adapter, which is offered where all weights learn', () => {
+    const large = { ...TINY_CLASSIFIER, hiddenSize: 256, intermediateSize: 1024, vocabSize: 4096 };
+    const whole = { rm: rmSection.parse({ batchSize: 1 }) };
+    const adapter = { rm: rmSection.parse({ batchSize: 1, lora: { r: 16 } }) };
+    const { bytes } = rmMemory(large, adapter);
+    expect(bytes).toBeLessThan(rmMemory(large, whole).bytes);
+    expect(rmWays(large, whole)).toContainEqual({ settings: ['rm.lora.r=16'], bytes });
+    expect(rmWays(large, adapter).flatMap(({ settings }) => settings)).not.toContain('rm.lora.r=16');
   });
 
   it('names what takes memory, and its parts sum up', () => {

@@ -155,8 +155,8 @@ function disentangledAttention(
   const { numAttentionHeads: heads, hiddenSize } = config;
   const size = hiddenSize / heads;
   const [batch, length] = [x.shape[0]!, x.shape[1]!];
-  const project = (from: Value, name: string): Value =>
-    linear(context, from, `${module}.${name}`, { inputs: hiddenSize, outputs: hiddenSize, bias: true });
+  const sizes = { inputs: hiddenSize, outputs: hiddenSize, bias: true };
+  const project = (from: Value, name: string): Value => linear(context, from, `${module}.${name}`, sizes);
   // Heads first: what is the same for all texts then multiplies the rows of all texts in one product a head.
   const perHeads = (from: Value): Value => transpose(splitHeads(from, heads), [2, 0, 1, 3]); // (H, B, T, D)
   const terms = positions === undefined ? [] : config.posAttType;
@@ -171,8 +171,11 @@ function disentangledAttention(
     const columns = mulDims(2, length);
     /** (H, B, T, D) against the embeddings of the distances in one of the index's orders: (H, B, T, T). */
     const againstPositions = (rows: Value, name: string, order: 0 | 1): Value => {
-      const embeddings = gatherRows(table, reshape(slice(index, 0, order, order + 1), [columns]));
-      const projected = transpose(reshape(project(embeddings, name), [columns, heads, size]), [1, 0, 2]); // (H, 2T, D)
+      const rowsIn = (from: Value): Value => gatherRows(from, reshape(slice(index, 0, order, order + 1), [columns]));
+      // An adapter drops elements of the table, whose rows are the same however far texts are padded.
+      const dropped = (rate: number): Value => rowsIn(context.dropout(table, rate, null));
+      const embeddings = linear(context, rowsIn(table), `${module}.${name}`, { ...sizes, dropped });
+      const projected = transpose(reshape(embeddings, [columns, heads, size]), [1, 0, 2]); // (H, 2T, D)
       const flat = reshape(rows, [heads, mulDims(batch, length), size]);
       const all = matmul(flat, projected, { transB: true });
       return relativeShift(reshape(all, [heads, batch, length, columns]));

@@ -2,20 +2,25 @@ import type { Value } from '../graph/graph.js';
 import { add, gelu, layerNorm as normalise, matmul, maximum, mul, silu, tanh, rmsNorm as rms } from '../ops/build.js';
 import { isTarget, loraName, loraScale, multiply, type ModelContext } from './context.js';
 
-/** x (…, in) → (…, out) = x·Wᵀ (+ b), W (out, in) as Hugging Face stores it, plus the adapter's share where one is set. */
+/**
+ * x (…, in) → (…, out) = x·Wᵀ (+ b), W (out, in) as Hugging Face stores it, plus the adapter's share where one is set.
+ *
+ * @param sizes.dropped x under the adapter's dropout, where its first axis is not that of the batch's rows
+ */
 export function linear(
   context: ModelContext,
   x: Value,
   module: string,
-  { inputs, outputs, bias = false }: { inputs: number; outputs: number; bias?: boolean },
+  sizes: { inputs: number; outputs: number; bias?: boolean; dropped?: (rate: number) => Value },
 ): Value {
+  const { inputs, outputs, bias = false, dropped = (rate: number) => context.dropout(x, rate) } = sizes;
   let y = multiply(x, context.linearWeight(`${module}.weight`, [outputs, inputs]));
   if (bias) y = add(y, context.weight(`${module}.bias`, [outputs]));
   const { lora } = context;
   if (lora === undefined || !isTarget(lora, module)) return y;
   const a = context.loraWeight(loraName(module, 'A'), [lora.r, inputs]);
   const b = context.loraWeight(loraName(module, 'B'), [outputs, lora.r]);
-  const low = matmul(context.dropout(x, lora.dropout), a, { transB: true });
+  const low = matmul(dropped(lora.dropout), a, { transB: true });
   return add(y, matmul(mul(low, loraScale(lora)), b, { transB: true }));
 }
 

@@ -1,6 +1,6 @@
 import { classifierFeeds, classifierLogits } from '../models/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
-import { ModelContext } from '../nn/context.js';
+import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
 import { collateTexts } from '../text/collate.js';
@@ -17,6 +17,9 @@ export interface ClassifyOptions {
   readonly onProgress?: (done: number) => void;
 }
 
+/** An adapter on the classifier; whether its matrices are read from their files piece by piece. */
+export type ClassifierOptions = Pick<ContextOptions, 'lora' | 'streamed'>;
+
 /** A classifier without dropout: token ids in, logits out. */
 export class Classifier {
   private constructor(
@@ -24,13 +27,17 @@ export class Classifier {
     private readonly config: ModelConfig,
   ) {}
 
-  /** @param weights where the weights lie; those that are left out are fed to each call */
+  /**
+   * @param weights where the weights lie; those that are left out are fed to each call
+   * @param options of an adapter, whose weights are fed too
+   */
   static async create(
     runtime: Runtime,
     config: ModelConfig,
     weights?: ReadonlyMap<string, StoredTensor>,
+    options?: ClassifierOptions,
   ): Promise<Classifier> {
-    return new Classifier(await runtime.compile(classifierContext(config).graph, weights), config);
+    return new Classifier(await runtime.compile(classifierContext(config, options).graph, weights), config);
   }
 
   /**
@@ -63,8 +70,8 @@ export class Classifier {
 }
 
 /** The graph of a classifier, with output `logits` (B, labels), and the weights that it reads. */
-export function classifierContext(config: ModelConfig): ModelContext {
-  const context = new ModelContext(newGraph());
+export function classifierContext(config: ModelConfig, options: ClassifierOptions = {}): ModelContext {
+  const context = new ModelContext(newGraph(), options);
   context.graph.output('logits', classifierLogits(context, config));
   return context;
 }

@@ -1,6 +1,5 @@
 import { fingerprint } from '../checkpoints/fingerprint.js';
 import { openModelFolder } from '../checkpoints/model-folder.js';
-import { writeModelFolder } from '../checkpoints/write-model-folder.js';
 import type { RmConfig } from '../config/stages.js';
 import { placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
@@ -12,11 +11,10 @@ import { withLocalModels } from '../hub/local-models.js';
 import { requireMemory } from '../memory/require.js';
 import { Classifier } from '../rewards/classifier.js';
 import { textLimit } from '../rewards/reward-model.js';
-import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
+import { writeFileAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { loadTokenizer } from '../text/load-tokenizer.js';
-import { recordMaxLength } from '../text/max-length.js';
 import { assertTokenizerFits } from '../text/tokenizer.js';
 import {
   accuracyOf,
@@ -25,7 +23,8 @@ import {
   passesOf,
   tokensAtOnceOf,
 } from '../training/classification.js';
-import { classifierConfig, startingWeights } from '../training/classifier-start.js';
+import { classifierLora, classifierStart } from '../training/classifier-lora.js';
+import { classifierConfig } from '../training/classifier-start.js';
 import { dropoutFeeds, dropsOut } from '../training/dropout.js';
 import { labelledTexts, type LabelledText } from '../training/labelled-texts.js';
 import { Learner } from '../training/learner.js';
@@ -37,10 +36,11 @@ import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
 import { rmMemory, rmWays } from './rm/memory.js';
 import { rewardHead } from './rm/pairs.js';
+import { writeClassifier } from './rm/write-classifier.js';
 
 /**
- * The reward model: a classifier (an encoder, or a causal model with a head) of prompt + completion as one text, all parameters learning, with R-Drop
- * (Liang et al., 2021, https://arxiv.org/abs/2106.14448) and the published settings as defaults.
+ * The reward model: a classifier (an encoder, or a causal model with a head) of prompt + completion as one text, all parameters or an adapter
+ * and the head learning, with R-Drop (Liang et al., 2021, https://arxiv.org/abs/2106.14448) and the published settings as defaults.
  *
  * Where it departs from the published script: every template is learned, not the headline's alone, because GRPO asks for
  * all; a batch goes through in parts of similar length, each padded to its longest text and not to the limit, and their
@@ -50,7 +50,7 @@ import { rewardHead } from './rm/pairs.js';
  *
  * With pairs of texts in place of labels it learns a head of one label (see `rewardHead`).
  *
- * Leaves `model/` in Hugging Face layout and the figures in `evaluation.json`.
+ * Leaves `model/` in Hugging Face layout, `adapter/` in PEFT's where one learned, and the figures in `evaluation.json`.
  */
 export async function rm(config: RmConfig, context: StageContext): Promise<string> {
   return withLessMemory(learn, config, context, config.rm.batchSize);
@@ -71,8 +71,9 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
     plan: () => rmMemory(modelConfig, config),
     ways: () => rmWays(modelConfig, config),
   });
-  const training = classificationGraph(modelConfig, section);
-  const start = startingWeights(folder, training.context.weights, config.seed);
+  const lora = classifierLora(modelConfig, section.lora);
+  const training = classificationGraph(modelConfig, section, lora);
+  const start = classifierStart(folder, training.context, config.seed);
 
   const fingerprints = { ...rows.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
@@ -97,13 +98,12 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
     const learner = await Learner.create(runtime, {
       graph: training.graph,
       loss: training.loss,
-      trainable: training.context.weights,
-      initial: start.initial,
+      ...start,
       adamw: section,
     });
-    const classifier = await Classifier.create(runtime, modelConfig);
+    const classifier = await Classifier.create(runtime, modelConfig, start.frozen, lora && { lora });
     const atOnce = run.microBatch(section.batchSize);
-    const passes = passesOf(modelConfig, section.rdropAlpha);
+    const passes = passesOf(modelConfig, section.rdropAlpha, lora);
     const room = tokensAtOnceOf({ ...section, maxLength }, passes) * (atOnce / section.batchSize);
     const judgeTexts = async (judged: readonly LabelledText[]): Promise<Float64Array> => {
       const sequences = judged.map(({ inputIds }) => inputIds);
@@ -142,7 +142,7 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
         );
         const feeds = parts.map((part) => ({
           ...part.feeds,
-          ...(dropsOut(modelConfig) ? dropoutFeeds(config.seed, step, part.rows) : {}),
+          ...(dropsOut(modelConfig, lora) ? dropoutFeeds(config.seed, step, part.rows) : {}),
         }));
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const values: Record<string, number> = { accuracy: 0 };
@@ -157,13 +157,16 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
       evaluate: async () => (heldOut.length === 0 ? {} : evalMetrics(metricsOf(heldOut, await judgeTexts(heldOut)))),
     });
 
-    await writeFolderAtomic(run.file('model'), async (target) => {
-      await writeModelFolder(target, {
-        config: modelConfig,
-        tensors: learner.optimizer.weights,
-        tokenizerFrom: config.model,
-      });
-      await recordMaxLength(target, maxLength);
+    await writeClassifier(runtime, run, {
+      config: modelConfig,
+      base: config.model,
+      maxLength,
+      lora,
+      start,
+      learner,
+      classifier,
+      texts: texts.map(({ inputIds }) => inputIds),
+      padTokenId,
     });
 
     const probabilities = await judgeTexts(heldOut);

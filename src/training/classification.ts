@@ -3,7 +3,7 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import { classifierFeeds, classifierLogits } from '../models/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import type { PaddedTokens } from '../models/padded-tokens.js';
-import { ModelContext } from '../nn/context.js';
+import { ModelContext, type LoraSettings } from '../nn/context.js';
 import { crossEntropy, rDrop } from '../nn/losses.js';
 import { mul, slice } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -19,8 +19,8 @@ export interface ClassificationGraph {
 }
 
 /** How often every row goes through the model: twice with R-Drop, unless nothing drops out and both passes would be one. */
-export const passesOf = (config: ModelConfig, rdropAlpha: number): 1 | 2 =>
-  rdropAlpha > 0 && dropsOut(config) ? 2 : 1;
+export const passesOf = (config: ModelConfig, rdropAlpha: number, lora?: LoraSettings): 1 | 2 =>
+  rdropAlpha > 0 && dropsOut(config, lora) ? 2 : 1;
 
 /**
  * Cross entropy of a classifier, with R-Drop where `rdropAlpha` is above 0: every row goes through twice in
@@ -32,9 +32,15 @@ export const passesOf = (config: ModelConfig, rdropAlpha: number): 1 | 2 =>
 export function classificationGraph(
   config: ModelConfig,
   { rdropAlpha, recompute }: { readonly rdropAlpha: number; readonly recompute?: boolean },
+  lora?: LoraSettings,
 ): ClassificationGraph {
-  const copies = passesOf(config, rdropAlpha);
-  const context = new ModelContext(newGraph(), { training: dropsOut(config), copies, recompute });
+  const copies = passesOf(config, rdropAlpha, lora);
+  const context = new ModelContext(newGraph(), {
+    training: dropsOut(config, lora),
+    copies,
+    recompute,
+    ...(lora !== undefined && { lora }),
+  });
   const { graph } = context;
   const labels = graph.input('labels', 'int32', ['B']);
   const share = graph.input('share', 'float32', []);

@@ -43,8 +43,8 @@ export function classifierConfig(
 }
 
 /**
- * How to read or make the weights to start from, and the names of those that are fresh: the head where a folder
- * holds a body alone. A classifier is taken whole.
+ * How to read or make the weights to start from, where those lie that are read, and the names of those that are fresh: the
+ * head where a folder holds a body alone. A classifier is taken whole.
  *
  * @throws UserError when a weight of the body is missing or of another shape
  */
@@ -52,15 +52,15 @@ export function startingWeights(
   { config, weights }: Pick<ModelFolder, 'config' | 'weights'>,
   parameters: ReadonlyMap<string, Value>,
   seed: number,
-): { initial: Map<string, InitialValue>; fresh: string[] } {
-  const stored = withPrefix(weights, config);
+): { initial: Map<string, InitialValue>; stored: Map<string, TensorInfo>; fresh: string[] } {
+  const named = withPrefix(weights, config);
   const mayBeFresh = (name: string): boolean =>
     !isClassifier(config) && /^(pooler|bert\.pooler|classifier|score)\./.test(name);
-  const fresh = new Map([...parameters].filter(([name]) => mayBeFresh(name) && !stored.has(name)));
+  const fresh = new Map([...parameters].filter(([name]) => mayBeFresh(name) && !named.has(name)));
   const given = new Map([...parameters].filter(([name]) => !fresh.has(name)));
-  requireParameters(stored, given);
+  const stored = new Map(requireParameters(named, given).map((info) => [info.name, info]));
   const made = freshWeights(fresh, config.initializerRange, seed);
-  return { initial: new Map([...storedWeights(stored, given.keys()), ...made]), fresh: [...fresh.keys()] };
+  return { initial: new Map([...storedWeights(stored, given.keys()), ...made]), stored, fresh: [...fresh.keys()] };
 }
 
 /** A bare encoder is saved without the `deberta.` or `bert.` that its names begin with under a head. */

@@ -1,5 +1,6 @@
 import { tensor, type Tensor } from '../graph/tensor.js';
 import { dropoutOf, type ModelConfig } from '../models/config/model-config.js';
+import type { LoraSettings } from '../nn/context.js';
 import { stream } from '../random.js';
 
 /**
@@ -13,5 +14,6 @@ export const dropoutFeeds = (seed: number, step: number, rows: readonly number[]
   dropout_rows: tensor('int32', [rows.length], rows),
 });
 
-/** Whether a training graph of all of a model's parameters draws masks at all. */
-export const dropsOut = (model: ModelConfig): boolean => dropoutOf(model) > 0;
+/** Whether a training graph of a model, with an adapter where one learns, draws masks at all. */
+export const dropsOut = (model: ModelConfig, lora?: Pick<LoraSettings, 'dropout'>): boolean =>
+  dropoutOf(model) > 0 || (lora?.dropout ?? 0) > 0;

@@ -56,8 +56,8 @@ export async function mergeAndCompare(
     const apart = await openPolicy(model, adapter);
     const merged = await openPolicy(folder);
     const [before, after] = [await probe(runtime, apart), await probe(runtime, merged)];
-    report = compare(formOf(merged), before, after, merged.config.vocabSize);
-    requireClose(report, before, maxMeanKl, out);
+    const width = merged.config.vocabSize;
+    report = compareMerged({ form: formOf(merged), apart: before, merged: after, width, maxMeanKl, out });
     await writeFileAtomic(
       path.join(folder, 'merge.json'),
       `${JSON.stringify({ model, adapter, ...report }, null, 2)}\n`,
@@ -74,11 +74,31 @@ function formOf({ folder }: Policy): MergeReport['form'] {
   return isNarrow ? '16 bits' : 'float32';
 }
 
-function compare(form: MergeReport['form'], before: Float32Array, after: Float32Array, vocabSize: number): MergeReport {
-  const tokens = before.length / vocabSize;
+/**
+ * How far the logits of a merged model are from those of model and adapter apart, both (positions) × (width).
+ *
+ * @throws UserError where they differ by more than `mergeBounds` allow
+ */
+export function compareMerged(compared: {
+  readonly form: MergeReport['form'];
+  readonly apart: Float32Array;
+  readonly merged: Float32Array;
+  readonly width: number;
+  readonly maxMeanKl?: number | undefined;
+  /** The merged model, for the error. */
+  readonly out: string;
+}): MergeReport {
+  const { form, apart, merged, width, maxMeanKl, out } = compared;
+  const report = compare(form, apart, merged, width);
+  requireClose(report, apart, maxMeanKl, out);
+  return report;
+}
+
+function compare(form: MergeReport['form'], before: Float32Array, after: Float32Array, width: number): MergeReport {
+  const tokens = before.length / width;
   let kl = 0;
-  for (let start = 0; start < before.length; start += vocabSize) {
-    const [p, q] = [before, after].map((logits) => logProbabilities(logits.subarray(start, start + vocabSize)));
+  for (let start = 0; start < before.length; start += width) {
+    const [p, q] = [before, after].map((logits) => logProbabilities(logits.subarray(start, start + width)));
     p!.forEach((logP, i) => (kl += Math.exp(logP) * (logP - q![i]!)));
   }
   const difference = before.reduce((largest, value, i) => Math.max(largest, Math.abs(value - after[i]!)), 0);

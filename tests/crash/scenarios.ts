@@ -100,7 +100,7 @@ function flagsOf(scenario: Scenario, inputs: string): Record<string, unknown> {
       return {
         ...common,
         ...{ ...lora, ...sft, ...rm, ...grpo },
-        ...{ 'sft.maxSteps': 2, 'rm.maxSteps': 2, 'grpo.maxSteps': 2 },
+        ...{ 'sft.maxSteps': 2, 'rm.maxSteps': 2, 'rm.lora.r': 2, 'grpo.maxSteps': 2 },
         ...{ 'generate.maxNewTokens': 3, 'evaluate.prompts': 2, 'evaluate.seeds': 1, 'evaluate.bootstrapSamples': 100 },
         'models.policy': join(inputs, 'policy'),
         'models.reward': join(inputs, 'encoder'),

@@ -90,10 +90,14 @@ it('of SFT: four samples at once, two and two, or one by one', async () => {
   expect(excess((await train(4, 1, 0)).losses, whole.losses, { atol: 1e-5 })).toBeGreaterThan(0);
 });
 
-it('of the reward model under R-Drop: eight texts at once, or parts of similar length', async () => {
+it.each([
+  ['all weights', {}],
+  ['an adapter', { 'rm.lora.r': 4, 'rm.lora.dropout': 0.3 }],
+])('of the reward model under R-Drop: eight texts at once, or parts of similar length (%s)', async (title, lora) => {
   const train = async (tokensAtOnce: number, dropout = 0.3): Promise<Result> => {
-    const out = at(`rm-${tokensAtOnce}-${dropout}`);
+    const out = at(`rm-${title}-${tokensAtOnce}-${dropout}`);
     const own = {
+      ...lora,
       'rm.dropout': dropout,
       'rm.batchSize': 8,
       'rm.tokensAtOnce': tokensAtOnce,

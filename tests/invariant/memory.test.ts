@@ -97,6 +97,11 @@ const TRAINERS = {
     const own = { model: at('encoder'), 'data.dir': at('data'), 'rm.dropout': 0.3, 'rm.baselines': false };
     return rm(await loadConfig({ stage: 'rm', flags: { ...common('rm', 2), ...own, out } }), context);
   },
+  'rm, adapter': async (out: string, context: StageContext) => {
+    const own = { model: at('encoder'), 'data.dir': at('data'), 'rm.baselines': false };
+    const lora = { 'rm.lora.r': 4, 'rm.lora.dropout': 0.3 };
+    return rm(await loadConfig({ stage: 'rm', flags: { ...common('rm', 2), ...own, ...lora, out } }), context);
+  },
   'rm, pairs': async (out: string, context: StageContext) => {
     // Without centering nothing but rounding moves the bias, which Adam then makes steps of.
     const own = { 'data.file': at('pairs.jsonl'), 'rm.dropout': 0.3, 'rm.objective': 'pairs', 'rm.centering': 0.1 };
@@ -119,6 +124,7 @@ it.each([
   { name: 'pretrain, causal', limit: 2000, left: 'model' },
   { name: 'pretrain, masked', limit: 1000, left: 'model' },
   { name: 'rm', limit: 700, left: 'model' },
+  { name: 'rm, adapter', limit: 700, left: 'adapter' },
   { name: 'rm, pairs', limit: 700, left: 'model' },
   { name: 'grpo', limit: 8800, left: 'adapter' },
 ] as const)('$name goes on with smaller batches where memory runs out, to the same result', async (each) => {

@@ -100,8 +100,9 @@ describe('a run that diverges', () => {
   async function expectReplayable<Name extends Trainer>(
     name: Name,
     stage: (config: StageConfig<Name>, context: StageContext) => Promise<string>,
+    more: Record<string, unknown> = {},
   ): Promise<void> {
-    const out = folder(`diverged-${name}`);
+    const out = folder(`diverged-${name}${Object.keys(more).join('-')}`);
     // The first update throws the weights so far that nothing computed with them is finite.
     const config = await configOf(name, {
       out,
@@ -109,6 +110,7 @@ describe('a run that diverges', () => {
       [`${name}.learningRate`]: 1e38,
       [`${name}.weightDecay`]: 0,
       [`${name}.stability.maxSkippedSteps`]: 2,
+      ...more,
     });
     const events: StageEvent[] = [];
     const thrown = await stage(config, { onEvent: (event) => events.push(event) }).catch((error: unknown) => error);
@@ -139,6 +141,8 @@ describe('a run that diverges', () => {
     expectReplayable('pretrain', pretrain));
   it('stops before the step that fails, says which rows, and repeats it: sft', () => expectReplayable('sft', sft));
   it('stops before the step that fails, says which rows, and repeats it: rm', () => expectReplayable('rm', rm));
+  it('stops before the step that fails, says which rows, and repeats it: rm with an adapter', () =>
+    expectReplayable('rm', rm, { 'rm.lora.r': 4 }));
   it('stops before the step that fails, says which rows, and repeats it: grpo', () => expectReplayable('grpo', grpo));
 });
 

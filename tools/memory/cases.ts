@@ -122,6 +122,8 @@ export const CASES: readonly MemoryCase[] = [
     model: DEBERTA,
     sets: rm(16, 128, 'rm.recompute=true', 'rm.tokensAtOnce=512'),
   },
+  { name: 'rm, 8 × 64, adapter', stage: 'rm', model: DEBERTA, sets: rm(8, 64, 'rm.lora.r=16') },
+  { name: 'rm, 16 × 128, adapter', stage: 'rm', model: DEBERTA, sets: rm(16, 128, 'rm.lora.r=16') },
   { name: 'grpo narrow, 16 of 32 × 64', stage: 'grpo', model: QWEN3, sets: grpo(16, 32, 64) },
   { name: 'grpo wide, 8 of 16 × 96', stage: 'grpo', model: WIDE, sets: grpo(8, 16, 96) },
 ];

@@ -1,11 +1,12 @@
 import type { RmConfig } from '../../config/stages.js';
-import { learnerParts } from '../../memory/parts.js';
+import { learnerParts, sessionParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { waysOf, type Way } from '../../memory/ways.js';
 import type { ModelConfig } from '../../models/config/model-config.js';
 import { classifierContext } from '../../rewards/classifier.js';
 import { classificationGraph, passesOf, tokensAtOnceOf } from '../../training/classification.js';
+import { classifierLora, learningParameters } from '../../training/classifier-lora.js';
 
 /** What allocators hold and do not use, of parts of many lengths in turn: measured, see docs/memory.md. */
 const UNUSED = 80 * 2 ** 20;
@@ -17,17 +18,18 @@ const UNUSED = 80 * 2 ** 20;
  */
 export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): MemoryPlan {
   const sizes = { B: rm.batchSize, T: rm.maxLength };
-  const passes = passesOf(config, rm.rdropAlpha);
+  const lora = classifierLora(config, rm.lora);
+  const passes = passesOf(config, rm.rdropAlpha, lora);
   const atOnce = Math.max(1, Math.floor(tokensAtOnceOf(rm, passes) / (passes * rm.maxLength)));
   const learned = { ...sizes, B: Math.min(rm.batchSize, atOnce) };
   const judged = { ...sizes, B: Math.min(rm.batchSize, atOnce * passes) };
   const parts = overLayers(config, (model) => {
-    const training = classificationGraph(model, rm);
-    const trainable = training.context.weights;
-    const judging = inferenceSession(classifierContext(model).graph, [judged], { fed: trainable.keys() });
+    const training = classificationGraph(model, rm, lora);
+    const trainable = learningParameters(training.context);
+    const judging = classifierContext(model, lora && { lora }).graph;
     return [
-      { name: 'activations of training', bytes: trainingSession({ ...training, trainable }, learned).activations },
-      { name: 'activations of validation', bytes: judging.activations },
+      ...sessionParts('training', trainingSession({ ...training, trainable }, learned)),
+      ...sessionParts('validation', inferenceSession(judging, [judged], { fed: trainable.keys() })),
       ...learnerParts(trainable),
     ];
   });
@@ -37,11 +39,12 @@ export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Mem
 /** Settings that need less memory; all but the first change what is learned. */
 export function rmWays(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Way[] {
   const [batchSize, maxLength] = [Math.ceil(rm.batchSize / 2), Math.ceil(rm.maxLength / 2)];
-  const tokensAtOnce = rm.maxLength * passesOf(config, rm.rdropAlpha);
+  const tokensAtOnce = rm.maxLength * passesOf(config, rm.rdropAlpha, classifierLora(config, rm.lora));
   return waysOf({ rm }, (asked) => rmMemory(config, asked), [
     { settings: [`rm.tokensAtOnce=${tokensAtOnce}`], config: { rm: { ...rm, tokensAtOnce } } },
     { settings: [`rm.batchSize=${batchSize}`], config: { rm: { ...rm, batchSize } } },
     { settings: [`rm.maxLength=${maxLength}`], config: { rm: { ...rm, maxLength } } },
+    { settings: ['rm.lora.r=16'], config: { rm: { ...rm, lora: { ...rm.lora, r: 16 } } } },
     { settings: ['rm.rdropAlpha=0'], config: { rm: { ...rm, rdropAlpha: 0 } } },
   ]);
 }

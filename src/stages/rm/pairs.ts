@@ -1,19 +1,17 @@
 import { fingerprint } from '../../checkpoints/fingerprint.js';
 import { openModelFolder } from '../../checkpoints/model-folder.js';
-import { writeModelFolder } from '../../checkpoints/write-model-folder.js';
 import type { RmConfig } from '../../config/stages.js';
 import { writeRunReport } from '../../evaluation/run-report.js';
 import { Classifier } from '../../rewards/classifier.js';
 import { textLimit } from '../../rewards/reward-model.js';
-import { writeFolderAtomic } from '../../runs/atomic.js';
 import type { StageContext } from '../../runs/events.js';
 import { openRunFolder } from '../../runs/run-folder.js';
 import { collateTexts } from '../../text/collate.js';
 import { loadTokenizer } from '../../text/load-tokenizer.js';
-import { recordMaxLength } from '../../text/max-length.js';
 import { assertTokenizerFits } from '../../text/tokenizer.js';
 import { bradleyTerryFeeds, bradleyTerryGraph, rewardMetrics } from '../../training/bradley-terry.js';
-import { classifierConfig, startingWeights } from '../../training/classifier-start.js';
+import { classifierLora, classifierStart } from '../../training/classifier-lora.js';
+import { classifierConfig } from '../../training/classifier-start.js';
 import { chunks } from '../../training/chunks.js';
 import { dropoutFeeds, dropsOut } from '../../training/dropout.js';
 import { Learner } from '../../training/learner.js';
@@ -22,16 +20,17 @@ import { openRuntime } from '../../training/open-runtime.js';
 import { EpochOrder } from '../../training/order.js';
 import { loadPairs, type Pair } from '../../training/pairs.js';
 import { scheduleOf } from '../../training/schedule.js';
+import { writeClassifier } from './write-classifier.js';
 
 /** A label of its own: the reward, a number without a scale. */
 const LABELS = ['reward'];
 
 /**
- * The reward model of preferences: a head of one label on prompt + text as one, all parameters learning, so that by
+ * The reward model of preferences: a head of one label on prompt + text as one, all parameters or an adapter and the head learning, so that by
  * Bradley and Terry (1952) the chosen text of a pair beats the rejected one. There are no labels here and so no classifier's
  * figures: held-out pairs give loss, accuracy and margin, and the lowest loss chooses the weights.
  *
- * Leaves `model/` in Hugging Face layout, with `num_labels` 1 as TRL's RewardTrainer does.
+ * Leaves `model/` in Hugging Face layout, with `num_labels` 1 as TRL's RewardTrainer does, and `adapter/` where one learned.
  */
 export async function rewardHead(config: RmConfig, context: StageContext): Promise<string> {
   const section = config.rm;
@@ -41,8 +40,9 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
   const modelConfig = classifierConfig(folder, section.dropout, tokenizer.special.pad, LABELS);
   const maxLength = textLimit(modelConfig, section.maxLength);
   assertTokenizerFits(tokenizer, modelConfig.vocabSize, config.model);
-  const training = bradleyTerryGraph(modelConfig, section);
-  const start = startingWeights(folder, training.context.weights, config.seed);
+  const lora = classifierLora(modelConfig, section.lora);
+  const training = bradleyTerryGraph(modelConfig, section, lora);
+  const start = classifierStart(folder, training.context, config.seed);
 
   const fingerprints = { ...pairs.fingerprints, model: await fingerprint(config.model) };
   const onEvent = context.onEvent.bind(context);
@@ -70,11 +70,10 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
     const learner = await Learner.create(runtime, {
       graph: training.context.graph,
       loss: training.loss,
-      trainable: training.context.weights,
-      initial: start.initial,
+      ...start,
       adamw: section,
     });
-    const classifier = await Classifier.create(runtime, modelConfig);
+    const classifier = await Classifier.create(runtime, modelConfig, start.frozen, lora && { lora });
 
     const atOnce = run.microBatch(section.batchSize);
     const order = new EpochOrder(train.length, section.batchSize, config.seed);
@@ -99,7 +98,7 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
           const rows = [...some.map(([pair]) => 2 * pair), ...some.map(([pair]) => 2 * pair + 1)];
           return {
             ...bradleyTerryFeeds(modelConfig, collateTexts(sequences, { padId: padTokenId }), batch.length),
-            ...(dropsOut(modelConfig) ? dropoutFeeds(config.seed, step, rows) : {}),
+            ...(dropsOut(modelConfig, lora) ? dropoutFeeds(config.seed, step, rows) : {}),
           };
         });
         const { reports, gradNorm } = await learner.step(feeds, rate);
@@ -126,13 +125,16 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
       },
     });
 
-    await writeFolderAtomic(run.file('model'), async (target) => {
-      await writeModelFolder(target, {
-        config: modelConfig,
-        tensors: learner.optimizer.weights,
-        tokenizerFrom: config.model,
-      });
-      await recordMaxLength(target, maxLength);
+    await writeClassifier(runtime, run, {
+      config: modelConfig,
+      base: config.model,
+      maxLength,
+      lora,
+      start,
+      learner,
+      classifier,
+      texts: train.flatMap(({ chosen, rejected }) => [chosen, rejected]),
+      padTokenId,
     });
     await writeRunReport(run.path);
     await run.finish();

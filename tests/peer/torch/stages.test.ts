@@ -4,6 +4,7 @@ import { afterAll, beforeAll, it } from 'vitest';
 import { loadConfig } from '../../../src/config/load.js';
 import { Runtime } from '../../../src/runtime/runtime.js';
 import { pretrain } from '../../../src/stages/pretrain.js';
+import { rm } from '../../../src/stages/rm.js';
 import { sft } from '../../../src/stages/sft.js';
 import { temporaryFolder } from '../support/folder.js';
 import { compareLogits } from '../support/logits.js';
@@ -40,9 +41,23 @@ it('what pretrain and sft leave is a model and an adapter to transformers and PE
   await compareLogits(runtime, { check: tuned, peer: 'PEFT', head: 'causal', model, adapter, folder });
 });
 
-it('what masked pretraining leaves is a model to transformers', async () => {
-  const model = await base('masked');
+it('what masked pretraining and rm leave is a model, a classifier and an adapter with a head', async () => {
+  const encoder = await base('masked');
   const check = 'The encoder that `pretrain` left';
-  await compareLogits(runtime, { check, peer: 'transformers', head: 'masked', model, folder });
-  await compareTokenizers(`${check}: its tokenizer`, model, folder);
+  await compareLogits(runtime, { check, peer: 'transformers', head: 'masked', model: encoder, folder });
+  await compareTokenizers(`${check}: its tokenizer`, encoder, folder);
+
+  const train = async (model: string, own: Record<string, unknown>, name: string): Promise<string> => {
+    const few = { 'rm.maxSteps': 6, 'rm.maxLength': 64, 'rm.learningRate': 0.03, 'rm.baselines': false };
+    const flags = { ...small, ...few, ...own, model, out: join(folder, name) };
+    return rm(await loadConfig({ stage: 'rm', flags }), context);
+  };
+  const model = join(await train(encoder, {}, 'rm'), 'model');
+  const whole = 'The reward model that `rm` left';
+  await compareLogits(runtime, { check: whole, peer: 'transformers', head: 'classifier', model, folder });
+
+  const out = await train(model, { 'rm.lora.r': 4 }, 'rm-lora');
+  const adapter = join(out, 'adapter');
+  const tuned = 'The adapter and head that `rm` left on it';
+  await compareLogits(runtime, { check: tuned, peer: 'PEFT', head: 'classifier', model, adapter, folder });
 });
