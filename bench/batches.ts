@@ -6,11 +6,11 @@ import { requireTokenizer, type Policy } from '../src/generation/policy.js';
 import { stream } from '../src/random.js';
 import { textLimit } from '../src/rewards/reward-model.js';
 import type { RolloutPrompt } from '../src/stages/grpo/rollout.js';
-import { collate, type Sample, type SampleBatch } from '../src/text/collate.js';
 import { encodePair } from '../src/text/encode-pair.js';
 import { loadTokenizer } from '../src/text/load-tokenizer.js';
 import { labelledTexts } from '../src/training/labelled-texts.js';
 import type { ModelConfig } from '../src/models/config/model-config.js';
+import type { MaskedSequence } from '../src/models/packed-tokens.js';
 import type { Setup } from './work.js';
 
 /** Rows of a file that are taken, in a fixed random order. */
@@ -32,17 +32,16 @@ export async function sftBatches(
   { csv, quick }: Setup,
   policy: Policy,
   section: { readonly batchSize: number; readonly maxLength: number },
-): Promise<Batches<SampleBatch>> {
+): Promise<Batches<readonly MaskedSequence[]>> {
   const { batchSize, maxLength } = section;
-  const padId = policy.padTokenId;
   if (csv === undefined) {
     const { length, supervised } = quick ? { length: 12, supervised: 5 } : SAMPLE;
-    const samples = Array.from({ length: batchSize }, (_, row): Sample => ({
+    const samples = Array.from({ length: batchSize }, (_, row): MaskedSequence => ({
       inputIds: randomIds(length, policy.config.vocabSize, row),
       completionMask: Array.from({ length }, (_unused, at) => (at < length - supervised ? 0 : 1)),
     }));
     const description = `batch ${batchSize} × ${length} random tokens, ${supervised} of them supervised`;
-    return { description, batch: () => collate(samples, { padId }) };
+    return { description, batch: () => samples };
   }
   const tokenizer = requireTokenizer(policy);
   const samples = (await shuffledRows(csv)).flatMap((row) =>
@@ -56,7 +55,7 @@ export async function sftBatches(
   );
   return {
     description: `batch ${batchSize} of ${csv}`,
-    batch: (step) => collate(taken(samples, step, batchSize), { padId }),
+    batch: (step) => taken(samples, step, batchSize),
   };
 }
 

@@ -8,8 +8,8 @@ import { unfiltered } from '../../src/generation/sampling-settings.js';
 import { stream } from '../../src/random.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { collate, type SampleBatch } from '../../src/text/collate.js';
-import { dropoutFeeds } from '../../src/training/dropout.js';
+import type { MaskedSequence } from '../../src/models/packed-tokens.js';
+import { packedDropoutFeeds } from '../../src/training/dropout.js';
 import { causalGraph } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { freshAdapter } from '../adapter.js';
@@ -34,18 +34,17 @@ const ids = (length: number, row: number): number[] => {
   return Array.from({ length }, () => random.integer(2000));
 };
 
-function samples(batch: number, length: number, prompt: number): SampleBatch {
-  const rows = Array.from({ length: batch }, (_, row) => ({
+function samples(batch: number, length: number, prompt: number): MaskedSequence[] {
+  return Array.from({ length: batch }, (_, row) => ({
     inputIds: ids(length, row),
     completionMask: Array.from({ length }, (_unused, at): 0 | 1 => (at < prompt ? 0 : 1)),
   }));
-  return collate(rows, { padId: 2046 });
 }
 
 async function learn(
   policy: Policy,
   runtime: Runtime,
-): Promise<(batch: SampleBatch, step: number) => Promise<unknown>> {
+): Promise<(batch: readonly MaskedSequence[], step: number) => Promise<unknown>> {
   const { lora, tensors } = freshAdapter(policy);
   const training = causalGraph(policy.config, { lora, training: true, statistics: true });
   const learner = await Learner.create(runtime, {
@@ -56,7 +55,10 @@ async function learn(
     frozen: policy.model.weights,
     adamw: { weightDecay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 1 },
   });
-  return (batch, step) => sftStep(learner, [batch], 1e-4, [dropoutFeeds(0, step, [...Array(batch.batch).keys()])]);
+  return (batch, step) => {
+    const items = batch.map((sample, row) => ({ row, sequences: [sample] }));
+    return sftStep(learner, [batch], 1e-4, [packedDropoutFeeds(0, step, items)]);
+  };
 }
 
 /** Writes the completions of a group. */

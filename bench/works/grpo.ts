@@ -95,7 +95,6 @@ export async function grpo(setup: Setup): Promise<Work> {
               rolloutBatches: steps,
             },
             entropyCoef: 0,
-            padTokenId: policy.padTokenId,
             microBatchSize: section.microBatchSize,
           });
         }

@@ -2,8 +2,8 @@ import { sftSection } from '../../src/config/sft.js';
 import { openPolicy } from '../../src/generation/policy.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { dropoutFeeds } from '../../src/training/dropout.js';
-import { causalGraph, supervisedPositions } from '../../src/training/language.js';
+import { packedDropoutFeeds } from '../../src/training/dropout.js';
+import { causalGraph, countTokens } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { freshAdapter } from '../adapter.js';
 import { sftBatches } from '../batches.js';
@@ -33,15 +33,15 @@ export async function sft(setup: Setup): Promise<Work> {
     description: `LoRA r${lora.r} on ${lora.targetModules.length} projections of ${cost.description}, ${batches.description}`,
     once: async () => {
       const samples = batches.batch(step);
-      const masks = dropoutFeeds(0, step++, [...Array(samples.batch).keys()]);
+      const items = samples.map((sample, row) => ({ row, sequences: [sample] }));
+      const masks = packedDropoutFeeds(0, step++, items);
       const seconds = await timed(() => sftStep(learner, [samples], section.learningRate, [masks]));
-      const supervised = supervisedPositions(samples).length;
-      const real = samples.attentionMask.reduce((a, b) => a + b, 0);
+      const { tokens, supervised } = countTokens(samples);
       return {
         seconds,
         // Forward, and backward to the activations alone: the base is frozen, and of the head only supervised rows count.
-        flops: 4 * cost.layerWeights * real + 4 * cost.headWeights * supervised,
-        amounts: { 'supervised tokens': supervised, 'real tokens': real, 'padded tokens': samples.inputIds.length },
+        flops: 4 * cost.layerWeights * tokens + 4 * cost.headWeights * supervised,
+        amounts: { 'supervised tokens': supervised, 'real tokens': tokens },
       };
     },
   };

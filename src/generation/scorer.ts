@@ -1,26 +1,19 @@
 import type { Graph } from '../graph/graph.js';
-import { tensor, wrap, type Tensor } from '../graph/tensor.js';
-import { causalInputs, causalHidden, causalScores } from '../models/causal.js';
+import { tensor, type Tensor } from '../graph/tensor.js';
+import { causalHidden, causalScores } from '../models/causal.js';
+import { packedFeeds, packedTokens, predictionsOf, type MaskedSequence } from '../models/packed-tokens.js';
 import { ModelContext } from '../nn/context.js';
-import { rowsAt } from '../nn/losses.js';
-import { div } from '../ops/build.js';
+import { div, gatherRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime } from '../runtime/runtime.js';
 import { inferenceOptions, type CausalModel } from './decoder.js';
-
-/** A sequence of which some tokens are scored. */
-export interface Scored {
-  readonly inputIds: readonly number[];
-  /** 1 where the token's log-probability is wanted; the first token of a sequence has none. */
-  readonly completionMask: readonly (0 | 1)[];
-}
 
 /** The graph that scores tokens. */
 export function scorerGraph(model: Omit<CausalModel, 'weights'>): Graph {
   const context = new ModelContext(newGraph(), inferenceOptions(model));
   const { graph } = context;
-  const { hidden } = causalHidden(context, model.config, causalInputs(context));
-  const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
+  const { hidden } = causalHidden(context, model.config, packedTokens(context));
+  const rows = gatherRows(hidden, graph.input('rows', 'int32', ['N']));
   const scaled = div(rows, graph.input('temperature', 'float32', []));
   const { logProbs } = causalScores(context, model.config, scaled, graph.input('targets', 'int32', ['N']));
   graph.output('logprobs', logProbs);
@@ -37,10 +30,9 @@ export class Scorer {
 
   /** Natural log-probabilities of the masked tokens of each sequence, in order, from logits divided by the temperature. */
   async logProbabilities(
-    sequences: readonly Scored[],
+    sequences: readonly MaskedSequence[],
     options: {
       readonly temperature: number;
-      readonly padTokenId: number;
       readonly batchSize: number;
       readonly adapter?: Readonly<Record<string, Tensor | DeviceTensor>>;
       /** Gives up between two batches once it is aborted, by throwing its reason. */
@@ -54,10 +46,7 @@ export class Scorer {
     for (let start = 0; start < order.length; start += options.batchSize) {
       options.signal?.throwIfAborted();
       const chosen = order.slice(start, start + options.batchSize);
-      const { feeds, counts } = scoringFeeds(
-        chosen.map((i) => sequences[i]!),
-        options.padTokenId,
-      );
+      const { feeds, counts } = scoringFeeds(chosen.map((i) => sequences[i]!));
       if (feeds === undefined) {
         for (const i of chosen) results[i] = new Float32Array(0);
         continue;
@@ -76,36 +65,17 @@ export class Scorer {
   }
 }
 
-/** Feeds of a right-padded batch, and how many scored tokens each sequence has; no feeds when there are none at all. */
-function scoringFeeds(
-  sequences: readonly Scored[],
-  padTokenId: number,
-): { feeds: Record<string, Tensor> | undefined; counts: number[] } {
-  const length = Math.max(...sequences.map(({ inputIds }) => inputIds.length));
-  const inputIds = new Int32Array(sequences.length * length).fill(padTokenId);
-  const attentionMask = new Int32Array(sequences.length * length);
-  const [rows, targets]: [number[], number[]] = [[], []];
-  const counts = sequences.map(({ inputIds: ids, completionMask }, i) => {
-    inputIds.set(ids, i * length);
-    attentionMask.fill(1, i * length, i * length + ids.length);
-    const before = rows.length;
-    for (let t = 1; t < ids.length; t++) {
-      if (completionMask[t] !== 1) continue;
-      rows.push(i * length + t - 1);
-      targets.push(ids[t]!);
-    }
-    return rows.length - before;
-  });
+/** Feeds of a batch, and how many scored tokens each sequence has; no feeds when there are none at all. */
+function scoringFeeds(batch: readonly MaskedSequence[]): {
+  feeds: Record<string, Tensor> | undefined;
+  counts: number[];
+} {
+  const { rows, targets, sequences } = predictionsOf(batch);
+  const counts = new Array<number>(batch.length).fill(0);
+  for (const sequence of sequences) counts[sequence]!++;
   if (rows.length === 0) return { feeds: undefined, counts };
-  const shape = [sequences.length, length];
   const feeds = {
-    input_ids: wrap('int32', shape, inputIds),
-    attention_mask: wrap('int32', shape, attentionMask),
-    position_ids: wrap(
-      'int32',
-      shape,
-      inputIds.map((_, at) => at % length),
-    ),
+    ...packedFeeds(batch.map(({ inputIds }) => inputIds)),
     rows: tensor('int32', [rows.length], rows),
     targets: tensor('int32', [targets.length], targets),
   };

@@ -2,6 +2,7 @@ import type { Graph, Value } from '../graph/graph.js';
 import { CACHE_STEP, decoderGraph, PROMPT_TOKENS, type CausalModel } from '../generation/decoder.js';
 import { classifierContext } from '../rewards/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
+import { packedSizes } from '../models/packed-tokens.js';
 import { adamwGraph, gradNormGraph } from '../optim/adamw.js';
 import { piecesOf } from '../optim/pieces.js';
 import type { MemoryPart } from './plan.js';
@@ -98,7 +99,7 @@ export const adapterNames = (graph: Graph): string[] =>
 /** What a reward model takes that reads so many texts at once. */
 export function judgeParts(config: ModelConfig, batch: number, length: number): MemoryPart[] {
   const { graph } = classifierContext(config);
-  const { weights, activations } = inferenceSession(graph, [{ B: batch, T: length }]);
+  const { weights, activations } = inferenceSession(graph, [packedSizes(batch, length)]);
   return [
     { name: 'weights of the reward model', bytes: weights },
     { name: 'activations of the reward model', bytes: activations },

@@ -1,6 +1,4 @@
-import type { Dim } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
-import { wrap, type Tensor } from '../graph/tensor.js';
 import { cacheBiases, cachedAttention, causalBias, groupedAttention, splitHeads } from '../nn/attention.js';
 import { multiply, type ModelContext } from '../nn/context.js';
 import { linear, rmsNorm } from '../nn/layers.js';
@@ -8,57 +6,24 @@ import { rotaryAngles } from '../nn/rotary.js';
 import { add, gatherRows, iota, linearLogProbs, mul, reshape, rotary, silu, type TokenScores } from '../ops/build.js';
 import { EMBEDDINGS, headName } from './channel-sources.js';
 import type { CausalConfig } from './config/causal.js';
-import type { PaddedTokens } from './padded-tokens.js';
-
-export interface CausalInputs {
-  /** int32 (B, T). */
-  readonly inputIds: Value;
-  /** int32 (B, T): 0 for padding, else the number of the token's document, 1 where a row is one. */
-  readonly attentionMask: Value;
-  /** int32 (B, T), counted over real tokens. */
-  readonly positionIds: Value;
-}
-
-/** Declares a causal model's feeds: `input_ids`, `attention_mask`, `position_ids`. */
-export function causalInputs({ graph }: ModelContext, batch: Dim = 'B', length: Dim = 'T'): CausalInputs {
-  return {
-    inputIds: graph.input('input_ids', 'int32', [batch, length]),
-    attentionMask: graph.input('attention_mask', 'int32', [batch, length]),
-    positionIds: graph.input('position_ids', 'int32', [batch, length]),
-  };
-}
-
-/** Feeds of a causal model for a right-padded batch; positions begin anew with each document of a row. */
-export function causalFeeds(tokens: PaddedTokens): Record<string, Tensor> {
-  const { inputIds, attentionMask, documents, batch, length } = tokens;
-  const positions = new Int32Array(inputIds.length);
-  for (let at = 1; at < positions.length; at++) {
-    const begins = at % length === 0 || (documents !== undefined && documents[at] !== documents[at - 1]);
-    positions[at] = begins ? 0 : positions[at - 1]! + 1;
-  }
-  const shape = [batch, length];
-  return {
-    input_ids: wrap('int32', shape, inputIds),
-    attention_mask: wrap('int32', shape, documents ?? attentionMask),
-    position_ids: wrap('int32', shape, positions),
-  };
-}
+import { asRows, asTokens, type PackedTokens } from './packed-tokens.js';
 
 type Attend = (layer: number, heads: { query: Value; key: Value; value: Value }) => Value;
 
 /**
- * A causal decoder without its head: token ids → hidden states after the final norm, (B, T, hiddenSize).
- * `states[i]` is the input of block i, the last one the final output, as transformers lists hidden states.
+ * A causal decoder without its head: tokens → hidden states after the final norm, (S, hiddenSize). `states[i]` is the
+ * input of block i, the last one the final output, as transformers lists hidden states.
  */
 export function causalHidden(
   context: ModelContext,
   config: CausalConfig,
-  inputs: CausalInputs,
+  tokens: PackedTokens,
 ): { hidden: Value; states: Value[] } {
-  const bias = causalBias(inputs.attentionMask, context.dtype);
-  return blocks(context, config, inputs, (_, heads) =>
-    groupedAttention(context, { ...heads, bias }, config.attentionDropout),
-  );
+  const bias = causalBias(context.graph, 'T', context.dtype);
+  return blocks(context, config, tokens, (_, { query, key, value }) => {
+    const rows = { query: asRows(query, tokens), key: asRows(key, tokens), value: asRows(value, tokens), bias };
+    return asTokens(groupedAttention(context, rows, config.attentionDropout), tokens);
+  });
 }
 
 /** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
@@ -66,11 +31,8 @@ export function causalLogits(context: ModelContext, config: CausalConfig, rows: 
   return multiply(rows, context.linearWeight(headName(config), [config.vocabSize, config.hiddenSize]));
 }
 
-/** Rows whose logits exist at a time: of 151,936 tokens those of 64 rows take 39 MB. */
-const CHUNK = 64;
-
-/** The same where the whole head is widened once more for every chunk. */
-const STREAMED_CHUNK = 128;
+/** Rows whose logits exist at a time: of 151,936 tokens those of 128 rows take 78 MB. A chunk reads the whole head twice. */
+const CHUNK = 128;
 
 /** Log-probabilities of ids int32 (N) at given rows (N, hiddenSize) by a frozen head, whose logits never exist all at once. */
 export function causalScores(context: ModelContext, config: CausalConfig, rows: Value, ids: Value): TokenScores {
@@ -84,17 +46,20 @@ export function causalScores(context: ModelContext, config: CausalConfig, rows: 
     case 'int8':
       return linearLogProbs(scored, head.matrix, CHUNK);
     case 'streamed':
-      return linearLogProbs(scored, { streamed: head.weight }, STREAMED_CHUNK);
+      return linearLogProbs(scored, { streamed: head.weight }, CHUNK);
     default:
       throw new Error(`a head in ${head.form} writes texts; texts are scored in another form`);
   }
 }
 
-/** The block stack; how a block attends is the caller's: over the whole sequence, or over a cache. */
+/**
+ * The block stack over tokens int32 (…) at positions int32 (…); how a block attends is the caller's: over the whole
+ * sequence, or over a cache.
+ */
 function blocks(
   context: ModelContext,
   config: CausalConfig,
-  { inputIds, positionIds }: Pick<CausalInputs, 'inputIds' | 'positionIds'>,
+  { inputIds, positionIds }: Pick<PackedTokens, 'inputIds' | 'positionIds'>,
   attend: Attend,
 ): { hidden: Value; states: Value[] } {
   const { rmsNormEps: epsilon, headDim } = config;

@@ -1,14 +1,14 @@
 import type { Value } from '../graph/graph.js';
-import { wrap, type Tensor } from '../graph/tensor.js';
+import { tensor, type Tensor } from '../graph/tensor.js';
 import type { ModelContext } from '../nn/context.js';
 import { linear } from '../nn/layers.js';
-import { broadcastTo, gatherElements, reshape, transpose } from '../ops/build.js';
-import { causalFeeds, causalHidden, causalInputs } from './causal.js';
+import { concat, gatherRows } from '../ops/build.js';
+import { causalHidden } from './causal.js';
 import type { CausalConfig } from './config/causal.js';
 import type { ModelConfig } from './config/model-config.js';
 import { encoderClassify, encoderFeeds, encoderHidden } from './encoder.js';
-import type { PaddedTokens } from './padded-tokens.js';
-import { repeatRows } from './repeat-rows.js';
+import { packedFeeds, packedTokens, shifted } from './packed-tokens.js';
+import { sequencesOf, type PaddedTokens } from './padded-tokens.js';
 
 /**
  * Declares a classifier's feeds and computes its logits, (copies·B, labels), for as many copies of the batch as the
@@ -16,36 +16,32 @@ import { repeatRows } from './repeat-rows.js';
  */
 export function classifierLogits(context: ModelContext, config: ModelConfig): Value {
   if (config.kind === 'encoder') return encoderClassify(context, config, encoderHidden(context, config));
-  const lastIndex = context.graph.input('last_index', 'int32', ['B']);
-  const inputs = repeatRows({ ...causalInputs(context), lastIndex }, context.copies);
-  const { hidden } = causalHidden(context, config, inputs);
-  return lastScores(context, config, hidden, inputs.lastIndex);
-}
-
-/** hidden (B, T, H), lastIndex int32 (B) → the scores of each row's last token, (B, labels). */
-function lastScores(context: ModelContext, config: CausalConfig, hidden: Value, lastIndex: Value): Value {
-  const [batch, labels] = [hidden.shape[0]!, config.labels.length];
-  const scores = linear(context, hidden, 'score', { inputs: config.hiddenSize, outputs: labels });
-  const index = broadcastTo(reshape(lastIndex, [batch, 1, 1]), [batch, labels, 1]);
-  return reshape(gatherElements(transpose(scores, [0, 2, 1]), index), [batch, labels]);
+  const { graph, copies } = context;
+  const { hidden } = causalHidden(context, config, packedTokens(context));
+  const last = graph.input('last_token', 'int32', ['B']);
+  const ofCopies = Array.from({ length: copies }, (_, copy) => shifted(last, copy, 'S'));
+  const judged = gatherRows(hidden, concat(ofCopies, 0));
+  return linear(context, judged, 'score', { inputs: config.hiddenSize, outputs: config.labels.length });
 }
 
 /** Feeds of a classifier for a right-padded batch. */
 export function classifierFeeds(config: ModelConfig, tokens: PaddedTokens): Record<string, Tensor> {
   if (config.kind === 'encoder') return encoderFeeds(config, tokens);
-  return { ...causalFeeds(tokens), last_index: wrap('int32', [tokens.batch], lastTokens(config, tokens)) };
+  const sequences = sequencesOf(tokens);
+  const last: number[] = [];
+  let start = 0;
+  for (const sequence of sequences) {
+    last.push(start + lastToken(config, sequence));
+    start += sequence.length;
+  }
+  return { ...packedFeeds(sequences), last_token: tensor('int32', [last.length], last) };
 }
 
-/** The last token of each row that is not the padding token, as transformers finds it; without one, by the mask. */
-function lastTokens(
-  { padTokenId }: CausalConfig,
-  { inputIds, attentionMask, batch, length }: PaddedTokens,
-): Int32Array {
-  return Int32Array.from({ length: batch }, (_, row) => {
-    for (let t = length - 1; t > 0; t--) {
-      const at = row * length + t;
-      if (padTokenId === null ? attentionMask[at] === 1 : inputIds[at] !== padTokenId) return t;
-    }
-    return 0;
-  });
-}
+/** The last token that is not the padding token, as transformers finds it, or else the first; without one, the last. */
+const lastToken = ({ padTokenId }: CausalConfig, sequence: readonly number[]): number =>
+  padTokenId === null
+    ? sequence.length - 1
+    : Math.max(
+        0,
+        sequence.findLastIndex((id) => id !== padTokenId),
+      );

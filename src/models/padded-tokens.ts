@@ -3,8 +3,13 @@ export interface PaddedTokens {
   readonly inputIds: Int32Array;
   /** 1 for tokens, 0 for padding. */
   readonly attentionMask: Int32Array;
-  /** Where several documents share a row: the number of each token's, from 1; 0 for padding. */
-  readonly documents?: Int32Array;
   readonly batch: number;
   readonly length: number;
 }
+
+/** The rows of a right-padded batch without their padding. */
+export const sequencesOf = ({ inputIds, attentionMask, batch, length }: PaddedTokens): number[][] =>
+  Array.from({ length: batch }, (_, row) => {
+    const places = Array.from({ length }, (__, t) => row * length + t);
+    return places.filter((at) => attentionMask[at] === 1).map((at) => inputIds[at]!);
+  });

@@ -1,9 +1,8 @@
 import { addDims, mulDims, subDims, type Dim } from '../graph/dim.js';
-import type { Value } from '../graph/graph.js';
+import type { Graph, Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
 import {
   add,
-  and,
   cast,
   concat,
   equal,
@@ -11,7 +10,6 @@ import {
   less,
   matmul,
   mul,
-  not,
   reshape,
   scalar,
   slice,
@@ -25,21 +23,18 @@ import type { ModelContext } from './context.js';
 const MASKED = -1e30;
 
 /**
- * What each position may attend to, as a bias: 0 or far below. documents int32 (B, T) → (B, 1, 1, T, T), causal: to tokens
- * of the same number, and to none of number 0, which is padding.
+ * What each of `length` tokens may attend to, as a bias: 0 for those before it and itself, far below for those behind it,
+ * (1, 1, 1, T, T). So no token attends to padding, which is on the right.
  */
-export function causalBias(documents: Value, dtype: DType): Value {
-  const [batch, length] = [documents.shape[0]!, documents.shape[1]!];
-  const graph = documents.graph;
-  const queries = reshape(iota(graph, length), [1, 1, 1, length, 1]);
-  const keys = reshape(iota(graph, length), [1, 1, 1, 1, length]);
-  const ofKey = reshape(documents, [batch, 1, 1, 1, length]);
-  const present = and(not(equal(ofKey, 0)), equal(ofKey, reshape(documents, [batch, 1, 1, length, 1])));
-  const allowed = and(not(less(queries, keys)), present);
-  return where(allowed, scalar(graph, dtype, 0), MASKED);
+export function causalBias(graph: Graph, length: Dim, dtype: DType): Value {
+  const isAhead = less(
+    reshape(iota(graph, length), [1, 1, 1, length, 1]),
+    reshape(iota(graph, length), [1, 1, 1, 1, length]),
+  );
+  return where(isAhead, scalar(graph, dtype, MASKED), 0);
 }
 
-/** The same without order, for encoders: attentionMask int32 (B, T) → (B, 1, 1, T). */
+/** The same for encoders, whose tokens attend to all that are there: attentionMask int32 (B, T) → (B, 1, 1, T). */
 export function paddingBias(attentionMask: Value, dtype: DType): Value {
   const [batch, length] = [attentionMask.shape[0]!, attentionMask.shape[1]!];
   const absent = cast(equal(reshape(attentionMask, [batch, 1, 1, length]), 0), dtype);
@@ -48,7 +43,7 @@ export function paddingBias(attentionMask: Value, dtype: DType): Value {
 
 /**
  * Scaled dot-product attention with grouped queries (Ainslie et al., 2023): query (B, T, H, D), key and value
- * (B, T, K, D) with H a multiple of K, bias (B, 1, 1, T, T) → (B, T, H·D). Each key head serves H/K query heads, which
+ * (B, T, K, D) with H a multiple of K, bias (1, 1, 1, T, T) → (B, T, H·D). Each key head serves H/K query heads, which
  * are stacked along time instead of copying the keys.
  */
 export function groupedAttention(
@@ -89,11 +84,7 @@ export function cacheBiases(
     reshape(iota(graph, capacity), [1, 1, 1, 1, capacity]),
     reshape(pastLength, [pastLength.shape[0]!, 1, 1, 1, 1]),
   );
-  const isAhead = less(
-    reshape(iota(graph, length), [1, 1, 1, length, 1]),
-    reshape(iota(graph, length), [1, 1, 1, 1, length]),
-  );
-  return { past: where(isThere, zero, MASKED), fresh: where(isAhead, scalar(graph, dtype, MASKED), 0) };
+  return { past: where(isThere, zero, MASKED), fresh: causalBias(graph, length, dtype) };
 }
 
 /**
@@ -126,9 +117,9 @@ export function cachedAttention(
   return { mixed: reshape(apart, [batch, length, heads * size]), ...fresh };
 }
 
-/** (B, T, H·D) → (B, T, H, D) */
+/** (…, H·D) → (…, H, D) */
 export const splitHeads = (x: Value, heads: number): Value =>
-  reshape(x, [x.shape[0]!, x.shape[1]!, heads, (x.shape[2] as number) / heads]);
+  reshape(x, [...x.shape.slice(0, -1), heads, (x.shape.at(-1) as number) / heads]);
 
 /**
  * What each row has for the offsets of the columns from it, as a matrix of rows and columns: x (…, T, 2T) → y (…, T, T),

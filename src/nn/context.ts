@@ -1,4 +1,4 @@
-import type { Dim } from '../graph/dim.js';
+import { mulDims, type Dim } from '../graph/dim.js';
 import type { Graph, Value } from '../graph/graph.js';
 import type { DType } from '../graph/tensor.js';
 import {
@@ -50,25 +50,45 @@ export const isPartOf = (modules: readonly string[], module: string): boolean =>
 /** PEFT's name of a module's adapter weight. */
 export const loraName = (module: string, which: 'A' | 'B'): string => `base_model.model.${module}.lora_${which}.weight`;
 
+/** Feeds of ids, int32, by the dimension of the axis that holds what they name: rows of the batch, or tokens of packed ones. */
+const DROPOUT_IDS: Readonly<Record<string, string>> = { B: 'dropout_rows', S: 'dropout_tokens' };
+
 /**
- * Draws dropout masks, each call with a salt of its own, from the seed and the ids of rows that are fed to a run: a row
- * draws the same whichever rows go through the model with it, and however far they are padded.
+ * Draws dropout masks, each call with a salt of its own, from the seed and the ids of rows or tokens that are fed to a
+ * run: they draw the same whatever goes through the model with them, and however far it is padded.
  */
 class DropoutSource {
   #salt = 0;
+  /** uint32 scalar, one for all that an optimizer step reads. */
+  readonly #seed: Value;
+  readonly #ids = new Map<Dim, Value>();
 
   constructor(
-    /** uint32 scalar, one for all that an optimizer step reads. */
-    private readonly seed: Value,
-    /** int32 (copies·B). */
-    private readonly rows: Value,
-  ) {}
+    private readonly graph: Graph,
+    private readonly copies: number,
+  ) {
+    this.#seed = graph.input('dropout_seed', 'uint32', []);
+  }
 
-  /** @param axis of the batch's rows; null where x has none */
+  /** @param axis of the batch's rows or tokens; null where x has none */
   apply(x: Value, rate: number, axis: number | null): Value {
     if (rate === 0) return x;
     const drawn = { shape: x.shape, rate, salt: ++this.#salt, dtype: x.dtype };
-    return mul(x, dropoutMask(this.seed, axis === null ? drawn : { ...drawn, rows: { ids: this.rows, axis } }));
+    const rows = axis === null ? {} : { rows: { ids: this.#idsOf(x.shape[axis]!), axis } };
+    return mul(x, dropoutMask(this.#seed, { ...drawn, ...rows }));
+  }
+
+  /** int32 (copies·B) or (copies·S). */
+  #idsOf(size: Dim): Value {
+    const known = this.#ids.get(size);
+    if (known !== undefined) return known;
+    const dim = Object.keys(DROPOUT_IDS).find((each) => mulDims(this.copies, each) === size);
+    if (dim === undefined) throw new RangeError(`an axis of ${size} holds neither rows nor tokens of a batch`);
+    const fed = this.graph.input(DROPOUT_IDS[dim]!, 'int32', [dim]);
+    const ofCopies = Array.from({ length: this.copies }, (_, copy) => add(mul(fed, this.copies), copy));
+    const ids = this.copies === 1 ? fed : concat(ofCopies, 0);
+    this.#ids.set(size, ids);
+    return ids;
   }
 }
 
@@ -171,14 +191,7 @@ export class ModelContext {
     this.#recompute = options.recompute ?? false;
     this.#streamed = options.streamed ?? this.quantization === 'nf4';
     this.copies = options.copies ?? 1;
-    if (options.training === true) {
-      const rows = graph.input('dropout_rows', 'int32', ['B']);
-      const ofCopies = Array.from({ length: this.copies }, (_, copy) => add(mul(rows, this.copies), copy));
-      this.#dropout = new DropoutSource(
-        graph.input('dropout_seed', 'uint32', []),
-        this.copies === 1 ? rows : concat(ofCopies, 0),
-      );
-    }
+    if (options.training === true) this.#dropout = new DropoutSource(graph, this.copies);
   }
 
   /** Weights of the model itself that the graph has used, by their Hugging Face names. */
@@ -252,7 +265,7 @@ export class ModelContext {
   /**
    * Dropout in a training graph, nothing elsewhere.
    *
-   * @param axis of the batch's rows in x; null where they share it
+   * @param axis of the batch's rows or tokens in x; null where they share it
    */
   dropout(x: Value, rate: number, axis: number | null = 0): Value {
     return this.#dropout?.apply(x, rate, axis) ?? x;

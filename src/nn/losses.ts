@@ -1,4 +1,3 @@
-import { mulDims } from '../graph/dim.js';
 import type { Value } from '../graph/graph.js';
 import {
   add,
@@ -6,7 +5,6 @@ import {
   equal,
   exp,
   gatherElements,
-  gatherRows,
   logSoftmax,
   mul,
   neg,
@@ -56,9 +54,3 @@ export const scoresOfLogits = (logits: Value, targets: Value): TokenScores => ({
   logProbs: tokenLogProbs(logits, targets),
   ...tokenStatistics(logits, targets),
 });
-
-/** Rows of hidden states (B, T, H) at positions int32 (N) of the flattened (B·T) → (N, H). */
-export function rowsAt(hidden: Value, positions: Value): Value {
-  const [batch, length, width] = [hidden.shape[0]!, hidden.shape[1]!, hidden.shape[2]!];
-  return gatherRows(reshape(hidden, [mulDims(batch, length), width]), positions);
-}

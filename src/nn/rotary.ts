@@ -78,16 +78,15 @@ function yarnRamp(
   return [start, start === end ? end + 0.001 : end];
 }
 
-/** cos and sin of position · frequency: positions int32 (B, T) → two of (B, T, 1, D/2). */
+/** cos and sin of position · frequency: positions int32 (…) → two of (…, 1, D/2). */
 export function rotaryAngles(
   positions: Value,
   headDim: number,
   rope: Rope,
   dtype: DType,
 ): { cosines: Value; sines: Value } {
-  const [batch, length] = [positions.shape[0]!, positions.shape[1]!];
   const frequency = constant(positions.graph, dtype, [headDim / 2], rotaryFrequencies(rope, headDim));
-  const angles = mul(reshape(cast(positions, dtype), [batch, length, 1, 1]), frequency);
+  const angles = mul(reshape(cast(positions, dtype), [...positions.shape, 1, 1]), frequency);
   if (rope.type !== 'yarn') return { cosines: cos(angles), sines: sin(angles) };
   return { cosines: mul(cos(angles), rope.attentionFactor), sines: mul(sin(angles), rope.attentionFactor) };
 }

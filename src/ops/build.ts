@@ -220,6 +220,16 @@ export const slice = (x: Value, axis: number, start: Dim, end: Dim): Value =>
 export const gatherRows = (table: Value, indices: Value): Value =>
   apply(table.graph, 'gatherRows', [table, indices], {});
 
+/**
+ * Rows moved to other places, each to one: x (N, …) → (…from, …), where `from` int32 (of any shape) says which row of x
+ * stands at each place, and `to` int32 (N) where in the flattened result each row of x is. What is −1 in one of the two is
+ * there in it alone: a place without a row, which is zero, or a row without a place, whose gradient is.
+ *
+ * @param holes which of the two may hold −1
+ */
+export const rearrangeRows = (x: Value, { from, to, holes }: { from: Value; to: Value; holes: 'from' | 'to' }): Value =>
+  apply(x.graph, 'rearrangeRows', [x, from, to], { holes });
+
 /** updates (N, …), indices int32 (N) → (rows, …): each update added to the row that its index names. */
 export const scatterAddRows = (updates: Value, indices: Value, rows: Dim): Value =>
   apply(updates.graph, 'scatterAddRows', [updates, indices], { rows });

@@ -2,6 +2,7 @@ import type { Node, TensorType, Value } from '../graph/graph.js';
 import {
   gatherElements as pick,
   gatherRows as rowsOf,
+  rearrangeRows as rearrange,
   reshape,
   scatterAddElements as scatter,
   scatterAddRows as scatterRows,
@@ -34,7 +35,9 @@ function zeroOutput(emitter: Emitter, node: Node): string {
   return emitter.node('Expand', [emitter.constant(dtype, [], [0]), emitter.dims(shape)]);
 }
 
-export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElements' | 'scatterAddElements' | 'topK'> = {
+export const indexing: OpRecords<
+  'gatherRows' | 'rearrangeRows' | 'scatterAddRows' | 'gatherElements' | 'scatterAddElements' | 'topK'
+> = {
   gatherRows: {
     infer: (inputs) => {
       arity(inputs, 2);
@@ -57,6 +60,38 @@ export const indexing: OpRecords<'gatherRows' | 'scatterAddRows' | 'gatherElemen
         const count = sizeOf(indices.shape);
         return scatterRows(reshape(grad, [count, ...table.shape.slice(1)]), reshape(indices, [count]), table.shape[0]!);
       },
+      null,
+    ],
+  },
+  rearrangeRows: {
+    infer: (inputs) => {
+      arity(inputs, 3);
+      const [x, from, to] = inputs as [TensorType, TensorType, TensorType];
+      requireDType(['int32'], from);
+      requireDType(['int32'], to);
+      requireRank(to, 1, 'the places of rows');
+      requireSameDim(requireAxis(x, 0), requireAxis(to, 0), 'the numbers of rows and of their places');
+      return [{ dtype: x.dtype, shape: [...from.shape, ...x.shape.slice(1)] }];
+    },
+    emit: (emitter, node, { holes }) => {
+      const [x, from] = [emitter.name(node.inputs[0]!), emitter.name(node.inputs[1]!)];
+      if (holes === 'to') return [emitter.node('Gather', [x, from], { axis: 0 })];
+      // −1 is the last row.
+      const { dtype, shape } = node.inputs[0]!;
+      const none = emitter.node('Expand', [emitter.constant(dtype, [], [0]), emitter.dims([1, ...shape.slice(1)])]);
+      return [emitter.node('Gather', [emitter.node('Concat', [x, none], { axis: 0 }), from], { axis: 0 })];
+    },
+    vjp: ({ grad, inputs, attributes }) => [
+      () => {
+        const [x, from, to] = inputs as [Value, Value, Value];
+        const places = sizeOf(from.shape);
+        return rearrange(reshape(grad, [places, ...x.shape.slice(1)]), {
+          from: to,
+          to: reshape(from, [places]),
+          holes: attributes.holes === 'from' ? 'to' : 'from',
+        });
+      },
+      null,
       null,
     ],
   },

@@ -19,17 +19,17 @@ import { streamedAdjoint, streamedProduct } from './streamed.js';
 /** Largest unsigned 8-bit integer. */
 const LEVELS = 255;
 
-/** Patterns of the dither; neighbouring rows get different ones. */
+/** Patterns of the dither; a row's goes by its id, so that it does not depend on where in a batch the row stands. */
 const PATTERNS = 8;
 
 const frozen = (): never => {
   throw new Error('the head is frozen in linearLogProbs: compose matmul and tokenLogProbs to train it');
 };
 
-/** The products of a head: logits of rows (n, H) → (n, V), and probabilities back to rows (n, V) → (n, H). */
+/** The products of a head: logits of rows (n, H) → (n, V), and probabilities (n, V) of rows with ids (n) back → (n, H). */
 interface Head {
   logits(emitter: Emitter, rows: string): string;
-  back(emitter: Emitter, probabilities: string): string;
+  back(emitter: Emitter, probabilities: string, ids: string): string;
 }
 
 /**
@@ -113,7 +113,7 @@ function scores(emitter: Emitter, head: Head, { h, chosen, targets, dtype, wante
     correct = emitter.node('Cast', [emitter.node('Equal', [lp, best])], { to: dtype === 'float64' ? 11 : 1 });
   }
   if (wanted[1] === true) {
-    jacobian = emitter.node('Sub', [targets, head.back(emitter, emitter.node('Exp', [logProbs]))]);
+    jacobian = emitter.node('Sub', [targets, head.back(emitter, emitter.node('Exp', [logProbs]), chosen)]);
     if (wanted[2] === true) entropy = emitter.node('Sub', [sumLast(emitter.node('Mul', [h, jacobian])), lp]);
   } else if (wanted[2] === true) {
     const expected = sumLast(emitter.node('Mul', [emitter.node('Exp', [logProbs]), logProbs]));
@@ -158,10 +158,10 @@ function headOf(emitter: Emitter, node: Node, { form }: OpAttributes['linearLogP
     logits: (to, rows) => int8Product(to, rows, matrix),
     // Rounded to the nearest, all of a distribution's tail would be lost: of what lies below half a step a share
     // as large as its part of a step is rounded up instead.
-    back: (to, probabilities) => {
+    back: (to, probabilities, ids) => {
       const scaled = to.node('Mul', [probabilities, adjoint.inputScale]);
       const step = rowSteps(to, scaled, LEVELS);
-      const dithered = to.node('Gemm', [patternOf(to, step), dither, scaled]);
+      const dithered = to.node('Gemm', [patternOf(to, step, ids), dither, scaled]);
       return productOfRows(to, dithered, { step, zero: 0, weight: adjoint.weight, outputScale: adjoint.outputScale });
     },
   };
@@ -186,14 +186,10 @@ function ditherOf(emitter: Emitter, vocabulary: Dim): string {
   return emitter.node('Cast', [emitter.node('Sub', [fraction, double([0.5])])], { to: 1 });
 }
 
-/** step (n, 1) → (n, PATTERNS): each row's step in the column of its pattern, else 0. */
-function patternOf(emitter: Emitter, step: string): string {
-  const scalarShape = emitter.constant('int64', [0], []);
-  const rows = emitter.node('Reshape', [emitter.node('Shape', [step], { start: 0, end: 1 }), scalarShape]);
-  const zero = emitter.constant('int64', [], [0]);
-  const indices = emitter.node('Range', [zero, rows, emitter.constant('int64', [], [1])]);
-  const pattern = emitter.node('Mod', [indices, emitter.constant('int64', [], [PATTERNS])]);
-  const columns = emitter.constant('int64', [PATTERNS], [...Array(PATTERNS).keys()]);
+/** step (n, 1), ids int32 (n) → (n, PATTERNS): each row's step in the column of its pattern, else 0. */
+function patternOf(emitter: Emitter, step: string, ids: string): string {
+  const pattern = emitter.node('Mod', [ids, emitter.constant('int32', [], [PATTERNS])]);
+  const columns = emitter.constant('int32', [PATTERNS], [...Array(PATTERNS).keys()]);
   const column = emitter.node('Unsqueeze', [pattern, emitter.constant('int64', [1], [1])]);
   return emitter.node('Where', [emitter.node('Equal', [column, columns]), step, emitter.constant('float32', [], [0])]);
 }

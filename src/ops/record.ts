@@ -134,6 +134,7 @@ export interface OpAttributes {
   slice: { axis: number; start: Dim; end: Dim };
   pad: { axis: number; before: Dim; after: Dim };
   gatherRows: NoAttributes;
+  rearrangeRows: { holes: 'from' | 'to' };
   scatterAddRows: { rows: Dim };
   gatherElements: NoAttributes;
   scatterAddElements: { size: Dim };

@@ -7,11 +7,11 @@ import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
+import type { MaskedSequence } from '../models/packed-tokens.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import { Interrupted, type StageContext } from '../runs/events.js';
 import { openRunFolder } from '../runs/run-folder.js';
-import { collate, type Sample } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
 import { chunks } from '../training/chunks.js';
 import { Learner } from '../training/learner.js';
@@ -102,7 +102,7 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
       const known: ReferenceLogProbs[] = [];
       for (const some of chunks(side, atOnce)) {
         if (context.signal?.aborted === true) throw new Interrupted(run.path, run.resumeFrom?.step ?? 0);
-        const options = { temperature: 1, padTokenId: policy.padTokenId, batchSize: atOnce };
+        const options = { temperature: 1, batchSize: atOnce };
         const texts = some.flatMap(({ chosen, rejected }) => [chosen, rejected]);
         const scores = await scorer.logProbabilities(texts, { ...options, adapter: reference });
         const sums = scores.map((logprobs) => logprobs.reduce((a, b) => a + b, 0));
@@ -118,9 +118,7 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
       known: readonly ReferenceLogProbs[],
       indices: readonly number[],
     ): PairBatch => ({
-      texts: collate([...indices.map((i) => side[i]!.chosen), ...indices.map((i) => side[i]!.rejected)], {
-        padId: policy.padTokenId,
-      }),
+      texts: [...indices.map((i) => side[i]!.chosen), ...indices.map((i) => side[i]!.rejected)],
       reference: indices.map((i) => known[i]!),
     });
 
@@ -179,8 +177,8 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
 }
 
 interface EncodedPair {
-  readonly chosen: Sample;
-  readonly rejected: Sample;
+  readonly chosen: MaskedSequence;
+  readonly rejected: MaskedSequence;
   readonly place: string;
 }
 

@@ -219,7 +219,6 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
               rolloutBatches: batches,
             },
             entropyCoef: appliedCoef(buffer.entropy, section),
-            padTokenId: policy.padTokenId,
             microBatchSize: atOnce,
           });
           buffer.entropy = adjusted(buffer.entropy, activeEntropy, section);

@@ -15,22 +15,22 @@ import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
 import { buildWordPiece } from '../text/build-word-piece.js';
-import { collate, type SampleBatch } from '../text/collate.js';
+import { collateTexts, type TokenBatch } from '../text/collate.js';
 import { loadTokenizer } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
 import { serializeTokenizer } from '../text/tokenizer-files.js';
 import { trainByteLevelBpe } from '../text/train-bpe.js';
 import { chunks } from '../training/chunks.js';
-import { dropoutFeeds, dropsOut } from '../training/dropout.js';
+import { dropoutFeeds, dropsOut, packedDropoutFeeds } from '../training/dropout.js';
 import { freshWeights, storedWeights } from '../training/initial-weights.js';
 import {
   causalGraph,
   causalLossFeeds,
+  countTokens,
   maskedGraph,
   maskedLossFeeds,
   type BatchPiece,
   sum,
-  supervisedPositions,
   type LanguageGraph,
 } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
@@ -124,7 +124,9 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
       step: async (step, rate) => {
         const batch = order.at(step).map((i) => samples[i]!);
         const parts = objective.feeds(batch, ['step', step], atOnce);
-        const feeds = parts.map((part) => ({ ...part.feeds, ...objective.masks(step, part.rows) }));
+        const feeds = parts.map((part) =>
+          learner.accepted({ ...part.feeds, ...objective.masks(batch, step, part.rows) }),
+        );
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const loss = reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0);
         return { loss, grad_norm: gradNorm };
@@ -315,34 +317,43 @@ interface Objective {
   /** Feeds of a batch in pieces of `atOnce`; `path` names the random choices in it. */
   feeds(samples: readonly EncodedText[], path: readonly (string | number)[], atOnce: number): BatchPiece[];
   /** What dropout takes of rows of a step's batch, where the model has dropout. */
-  masks(step: number, rows: readonly number[]): Feeds;
+  masks(samples: readonly EncodedText[], step: number, rows: readonly number[]): Feeds;
 }
 
 function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, config: PretrainConfig): Objective {
   const section = config.pretrain;
-  const padId = tokenizer.requireSpecial('pad', where);
-  const collateAll = (samples: readonly EncodedText[]): SampleBatch => collate(samples, { padId });
   const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
   const learning = (training: boolean): { training: boolean; recompute: boolean } => ({
     training: training && dropsOut(model),
     recompute: training && section.recompute,
   });
-  const masks = (step: number, rows: readonly number[]): Feeds =>
-    dropsOut(model) ? dropoutFeeds(config.seed, step, rows) : {};
   if (model.kind === 'causal') {
     const eosId = tokenizer.requireSpecial('eos', where);
     return {
       graph: (training) => causalGraph(model, { ...learning(training), statistics: !training }),
       encode: (text) => asSample([...tokenizer.encode(text).slice(0, section.maxLength - 1), eosId]),
       feeds: (samples, _, atOnce) => {
-        const pieces = chunks([...samples.keys()], atOnce);
-        const batches = pieces.map((rows) => collateAll(rows.map((row) => samples[row]!)));
-        const tokens = batches.reduce((total, piece) => total + supervisedPositions(piece).length, 0);
-        return pieces.map((rows, i) => ({ feeds: causalLossFeeds(batches[i]!, tokens), rows }));
+        const { supervised } = countTokens(samples);
+        const feedsOf = (rows: readonly number[]): BatchPiece['feeds'] =>
+          causalLossFeeds(
+            rows.map((row) => samples[row]!),
+            supervised,
+          );
+        return chunks([...samples.keys()], atOnce).map((rows) => ({ feeds: feedsOf(rows), rows }));
       },
-      masks,
+      masks: (samples, step, rows) =>
+        packedDropoutFeeds(
+          config.seed,
+          step,
+          rows.map((row) => ({ row, sequences: [samples[row]!] })),
+        ),
     };
   }
+  const collateIds = (samples: readonly EncodedText[]): TokenBatch =>
+    collateTexts(
+      samples.map(({ inputIds }) => inputIds),
+      { padId: tokenizer.requireSpecial('pad', where) },
+    );
   const special = new Set(Object.values(tokenizer.special));
   const rule = {
     probability: section.maskProbability,
@@ -354,7 +365,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
     graph: (training) => maskedGraph(model, { ...learning(training), statistics: !training }),
     encode: (text) => asSample(tokenizer.encode(text, { maxLength: section.maxLength })),
     feeds: (samples, path, atOnce) =>
-      maskedLossFeeds(model, collateAll(samples), rule, stream(config.seed, 'mask', ...path), atOnce),
-    masks,
+      maskedLossFeeds(model, collateIds(samples), rule, stream(config.seed, 'mask', ...path), atOnce),
+    masks: (_, step, rows) => (dropsOut(model) ? dropoutFeeds(config.seed, step, rows) : {}),
   };
 }

@@ -25,7 +25,7 @@ import {
 } from '../training/classification.js';
 import { classifierLora, classifierStart } from '../training/classifier-lora.js';
 import { classifierConfig } from '../training/classifier-start.js';
-import { dropoutFeeds, dropsOut } from '../training/dropout.js';
+import { classifierDropoutFeeds } from '../training/dropout.js';
 import { labelledTexts, type LabelledText } from '../training/labelled-texts.js';
 import { Learner } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
@@ -140,10 +140,9 @@ async function learn(given: RmConfig, context: StageContext): Promise<string> {
           { sequences, labels },
           { padId: padTokenId, passes, tokensAtOnce: Math.min(room, atOnce * passes * longest) },
         );
-        const feeds = parts.map((part) => ({
-          ...part.feeds,
-          ...(dropsOut(modelConfig, lora) ? dropoutFeeds(config.seed, step, part.rows) : {}),
-        }));
+        const feeds = parts.map(({ feeds: given, tokens, rows }) =>
+          learner.accepted({ ...given, ...classifierDropoutFeeds(modelConfig, { ...config, step }, tokens, rows) }),
+        );
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const values: Record<string, number> = { accuracy: 0 };
         for (const [i, { logits, ...scalars }] of reports.entries()) {

@@ -3,7 +3,8 @@ import type { ScoreConfig } from '../config/stages.js';
 import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
-import { Scorer, type Scored } from '../generation/scorer.js';
+import { Scorer } from '../generation/scorer.js';
+import type { MaskedSequence } from '../models/packed-tokens.js';
 import { withLocalModels } from '../hub/local-models.js';
 import type { StageContext } from '../runs/events.js';
 import { tokenizePair } from '../text/encode-pair.js';
@@ -38,7 +39,7 @@ export async function* score(
     let done = 0;
     for (const batch of batches(sequences, policy.config.vocabSize)) {
       context.signal?.throwIfAborted();
-      const options = { temperature: 1, padTokenId: policy.padTokenId, batchSize: batch.length, ...adapter };
+      const options = { temperature: 1, batchSize: batch.length, ...adapter };
       const results = await scorer.logProbabilities(batch, options);
       done += batch.length;
       context.onEvent({ type: 'progress', task: 'score', done, total: sequences.length });
@@ -49,7 +50,7 @@ export async function* score(
   }
 }
 
-function readSequence(input: ScoreInput, policy: Policy, where: string): Scored {
+function readSequence(input: ScoreInput, policy: Policy, where: string): MaskedSequence {
   const sequence = 'inputIds' in input ? input : encode(input, policy, where);
   checkSequence(sequence.inputIds, policy.config, { room: 0, where });
   if (countScored(sequence) > 0) return sequence;
@@ -61,7 +62,7 @@ function readSequence(input: ScoreInput, policy: Policy, where: string): Scored 
   });
 }
 
-function encode(input: Exclude<ScoreInput, Scored>, policy: Policy, where: string): Scored {
+function encode(input: Exclude<ScoreInput, MaskedSequence>, policy: Policy, where: string): MaskedSequence {
   const tokenizer = requireTokenizer(policy);
   const { prompt, completion } =
     'messages' in input ? requireChat(policy.chat, policy.folder.dir, where).pair(input.messages, where) : input;
@@ -69,12 +70,12 @@ function encode(input: Exclude<ScoreInput, Scored>, policy: Policy, where: strin
   return { inputIds: ids, completionMask: ids.map((_, i) => (i < promptLength ? 0 : 1)) };
 }
 
-const countScored = ({ completionMask }: Scored): number =>
+const countScored = ({ completionMask }: MaskedSequence): number =>
   completionMask.reduce<number>((count, bit, i) => (i > 0 ? count + bit : count), 0);
 
 /** Neighbours that are computed together, as many as the logits have room for, and at least one. */
-function* batches(sequences: readonly Scored[], vocabSize: number): Generator<Scored[]> {
-  let batch: Scored[] = [];
+function* batches(sequences: readonly MaskedSequence[], vocabSize: number): Generator<MaskedSequence[]> {
+  let batch: MaskedSequence[] = [];
   let logits = 0;
   for (const sequence of sequences) {
     const more = countScored(sequence) * vocabSize;

@@ -12,18 +12,18 @@ import { unfiltered } from '../generation/sampling-settings.js';
 import type { Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { requireMemory } from '../memory/require.js';
+import type { MaskedSequence } from '../models/packed-tokens.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
 import { openRunFolder, type RunFolder } from '../runs/run-folder.js';
-import { collate, type Sample, type SampleBatch } from '../text/collate.js';
 import { encodePair } from '../text/encode-pair.js';
-import { collatePacks, packBestFit } from '../text/pack.js';
+import { packBestFit } from '../text/pack.js';
 import { samplesOf, type TextSample } from '../text/samples.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { chunks } from '../training/chunks.js';
-import { dropoutFeeds } from '../training/dropout.js';
-import { causalGraph, causalLossFeeds, sum, supervisedPositions } from '../training/language.js';
+import { packedDropoutFeeds } from '../training/dropout.js';
+import { causalGraph, causalLossFeeds, countTokens, sum } from '../training/language.js';
 import { Learner, type Feeds } from '../training/learner.js';
 import { withLessMemory } from '../training/less-memory.js';
 import { trainLoop, type Metrics } from '../training/loop.js';
@@ -101,7 +101,7 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
     const decoder = await Decoder.create(runtime, { ...policy.model, lora });
 
     const perStep = section.batchSize * section.gradientAccumulationSteps;
-    const order = new EpochOrder(samples.count, perStep, config.seed, samples.lengths);
+    const order = new EpochOrder(samples.count, perStep, config.seed);
     const totalSteps = order.totalSteps(section.epochs, section.maxSteps);
     const atOnce = run.microBatch(section.batchSize);
     let tokensSeen = 0;
@@ -120,9 +120,9 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
       best: { metric: 'eval_loss', direction: 'lower' },
       step: async (step, rate) => {
         const pieces = chunks([...order.at(step).entries()], atOnce);
-        const batches = pieces.map((piece) => samples.batch(piece.map(([, id]) => id)));
-        const rowsOf = pieces.map((piece) => piece.map(([row]) => row));
-        const masks = rowsOf.map((own): Feeds => (lora.dropout > 0 ? dropoutFeeds(config.seed, step, own) : {}));
+        const items = pieces.map((piece) => piece.map(([row, id]) => ({ row, sequences: samples.item(id) })));
+        const batches = items.map((own) => own.flatMap(({ sequences }) => sequences));
+        const masks = items.map((own) => packedDropoutFeeds(config.seed, step, own));
         const { tokens, ...metrics } = await sftStep(learner, batches, rate, masks);
         tokensSeen += tokens;
         return metrics;
@@ -139,7 +139,8 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
         let [loss, correct, tokens] = [0, 0, 0];
         for (const ids of chunks([...Array(heldOut.count).keys()], atOnce)) {
           context.signal?.throwIfAborted();
-          const result = await evaluation.run({ ...causalLossFeeds(heldOut.batch(ids), 1), ...learner.weights });
+          const batch = ids.flatMap((id) => heldOut.item(id));
+          const result = await evaluation.run({ ...causalLossFeeds(batch, 1), ...learner.weights });
           loss += sum(result['token_loss']!);
           correct += sum(result['token_correct']!);
           tokens += result['token_loss']!.data.length;
@@ -178,12 +179,12 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
  */
 export async function sftStep(
   learner: Learner,
-  batches: readonly SampleBatch[],
+  batches: readonly (readonly MaskedSequence[])[],
   rate: number,
   masks: readonly Feeds[],
 ): Promise<Metrics & { tokens: number }> {
-  const supervised = batches.reduce((total, batch) => total + supervisedPositions(batch).length, 0);
-  const feeds = batches.map((batch, i) => ({ ...causalLossFeeds(batch, supervised), ...masks[i] }));
+  const { tokens, supervised } = countTokens(batches.flat());
+  const feeds = batches.map((batch, i) => learner.accepted({ ...causalLossFeeds(batch, supervised), ...masks[i] }));
   const { reports, gradNorm } = await learner.step(feeds, rate);
   const meanOf = (name: string): number =>
     reports.reduce((total, report) => total + sum(report[name]!) / report[name]!.data.length, 0) / reports.length;
@@ -192,7 +193,7 @@ export async function sftStep(
     grad_norm: gradNorm,
     entropy: meanOf('token_entropy'),
     mean_token_accuracy: meanOf('token_correct'),
-    tokens: batches.reduce((total, { attentionMask }) => total + attentionMask.reduce((a, b) => a + b, 0), 0),
+    tokens,
   };
 }
 
@@ -234,14 +235,14 @@ const adapterConfig = (lora: SftConfig['lora'], base: string): AdapterConfig => 
  * Packed, each item is a pack of samples, for which all are encoded at once.
  */
 class SampleSet {
-  readonly #samples: (TextSample & { readonly row: Row; encoded?: Sample })[];
+  readonly #samples: (TextSample & { readonly row: Row; encoded?: MaskedSequence })[];
   readonly #tokenizer: Tokenizer;
   readonly #eosId: number;
   readonly #packs: readonly (readonly number[])[] | undefined;
 
   constructor(
     rows: readonly Row[],
-    private readonly policy: Policy,
+    policy: Policy,
     private readonly config: SftConfig,
     packed = false,
   ) {
@@ -267,33 +268,23 @@ class SampleSet {
     return (this.#packs ?? this.#samples).length;
   }
 
-  /** In characters, which cost no tokenising. Packs are about equally long: none. */
-  get lengths(): { lengths?: number[] } {
-    if (this.#packs !== undefined) return {};
-    return { lengths: this.#samples.map(({ prompt, completion }) => prompt.length + completion.length) };
-  }
-
   /** Where the rows of an item stand. */
   places(index: number): string[] {
     return (this.#packs?.[index] ?? [index]).map((i) => placeOf(this.#samples[i]!.row));
   }
 
-  batch(indices: readonly number[]): SampleBatch {
-    if (this.#packs !== undefined)
-      return collatePacks(indices.map((i) => this.#packs![i]!.map((at) => this.#encoded(at))));
-    return collate(
-      indices.map((i) => this.#encoded(i)),
-      { padId: this.policy.padTokenId },
-    );
+  /** An item's samples, of which none attends to another. */
+  item(index: number): MaskedSequence[] {
+    return (this.#packs?.[index] ?? [index]).map((at) => this.#encoded(at));
   }
 
-  #encoded(index: number): Sample {
+  #encoded(index: number): MaskedSequence {
     const sample = this.#samples[index]!;
     sample.encoded ??= this.#encode(sample);
     return sample.encoded;
   }
 
-  #encode({ row, prompt, completion }: TextSample & { readonly row: Row }): Sample {
+  #encode({ row, prompt, completion }: TextSample & { readonly row: Row }): MaskedSequence {
     const { inputIds, completionMask } = encodePair(this.#tokenizer, prompt, completion, {
       eosId: this.#eosId,
       maxLength: this.config.sft.maxLength,

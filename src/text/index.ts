@@ -1,5 +1,5 @@
 export { buildWordPiece, type WordPieceOptions } from './build-word-piece.js';
-export { collate, collatePrompts, collateTexts, type Sample, type SampleBatch, type TokenBatch } from './collate.js';
+export { collateTexts, type TokenBatch } from './collate.js';
 export { type EncodedPair, encodePair, type EncodePairOptions } from './encode-pair.js';
 export { loadTokenizer } from './load-tokenizer.js';
 export { type EncodeOptions, type PairEncoding, type SpecialRole, Tokenizer } from './tokenizer.js';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { collatePacks, packBestFit } from './pack.js';
+import { packBestFit } from './pack.js';
 
 const lengthsAndCapacity = fc
   .integer({ min: 1, max: 60 })
@@ -41,19 +41,5 @@ describe('packBestFit', () => {
 
   it('refuses a sample that is longer than a pack', () => {
     expect(() => packBestFit([3, 11], 10)).toThrow('a sample of 11 tokens does not fit into a pack of 10');
-  });
-});
-
-describe('collatePacks', () => {
-  it('lines documents up in one row', () => {
-    const sample = (...inputIds: number[]) => ({
-      inputIds,
-      completionMask: inputIds.map((_, i): 0 | 1 => (i ? 1 : 0)),
-    });
-    const batch = collatePacks([[sample(7, 8), sample(9)], [sample(4, 5, 6)]]);
-    expect([...batch.inputIds]).toEqual([7, 8, 9, 4, 5, 6]);
-    expect([...batch.completionMask]).toEqual([0, 1, 0, 0, 1, 1]);
-    expect([...batch.documents!]).toEqual([1, 1, 2, 3, 3, 3]);
-    expect([batch.batch, batch.length]).toEqual([1, 6]);
   });
 });

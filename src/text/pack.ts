@@ -1,5 +1,3 @@
-import type { Sample, SampleBatch } from './collate.js';
-
 /**
  * Which samples share a pack of at most `capacity` tokens, by best-fit decreasing: the longest first, each into the
  * fullest pack that has room for it, among equally full ones into that which became so first (TRL's `bfd`; Ding et al.,
@@ -24,18 +22,4 @@ export function packBestFit(lengths: readonly number[], capacity: number): numbe
     byRoom[room - length]!.push(pack);
   }
   return packs;
-}
-
-/** Packs of samples as one row without padding, each sample a document of its own that no other attends to. */
-export function collatePacks(packs: readonly (readonly Sample[])[]): SampleBatch {
-  const documents = packs.flat();
-  const length = documents.reduce((total, { inputIds }) => total + inputIds.length, 0);
-  return {
-    inputIds: Int32Array.from(documents.flatMap(({ inputIds }) => inputIds)),
-    attentionMask: new Int32Array(length).fill(1),
-    completionMask: Int32Array.from(documents.flatMap(({ completionMask }) => completionMask)),
-    documents: Int32Array.from(documents.flatMap(({ inputIds }, i) => inputIds.map(() => i + 1))),
-    batch: 1,
-    length,
-  };
 }

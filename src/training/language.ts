@@ -4,13 +4,24 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import type { EncoderConfig } from '../models/config/model-config.js';
 import type { CausalConfig } from '../models/config/causal.js';
 import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../models/encoder.js';
-import { causalFeeds, causalInputs, causalHidden, causalLogits, causalScores } from '../models/causal.js';
+import { causalHidden, causalLogits, causalScores } from '../models/causal.js';
+import { packedFeeds, packedTokens, predictionsOf, type MaskedSequence } from '../models/packed-tokens.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
-import { rowsAt, scoresOfLogits } from '../nn/losses.js';
-import { div, exp, mul, neg, reduceSum, stopGradient, type TokenScores } from '../ops/build.js';
+import { scoresOfLogits } from '../nn/losses.js';
+import {
+  div,
+  exp,
+  flattenRows,
+  gatherRows,
+  mul,
+  neg,
+  reduceSum,
+  stopGradient,
+  type TokenScores,
+} from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import type { RandomStream } from '../random.js';
-import type { SampleBatch, TokenBatch } from '../text/collate.js';
+import type { TokenBatch } from '../text/collate.js';
 
 /** A graph whose loss is the cross entropy of chosen tokens, or is made from it. */
 export interface LanguageGraph {
@@ -31,7 +42,7 @@ export interface LanguageOptions extends ContextOptions {
 }
 
 /**
- * The loss of `targets` at `rows` (positions of the flattened batch). Outputs: `loss`, and for logs `token_loss`
+ * The loss of `targets` at `rows`, tokens of `hidden` (S, H). Outputs: `loss`, and for logs `token_loss`
  * and, where asked for, `token_entropy` and `token_correct`, each of shape (N).
  */
 function withLoss(
@@ -44,7 +55,7 @@ function withLoss(
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const divisor = graph.input('divisor', 'float32', []);
-  const { logProbs, entropies, correct } = scoresOf(rowsAt(hidden, rows), targets);
+  const { logProbs, entropies, correct } = scoresOf(gatherRows(hidden, rows), targets);
   const crossEntropy = neg(logProbs);
   const tokenLoss = lossType === 'nll' ? crossEntropy : mul(crossEntropy, stopGradient(exp(logProbs)));
   const loss = div(reduceSum(tokenLoss), divisor);
@@ -60,7 +71,7 @@ function withLoss(
 /** Next-token prediction with a causal model, whose head is frozen where an adapter learns. */
 export function causalGraph(config: CausalConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
-  const { hidden } = causalHidden(context, config, causalInputs(context));
+  const { hidden } = causalHidden(context, config, packedTokens(context));
   const scores = (rows: Value, targets: Value): TokenScores =>
     options.lora === undefined
       ? scoresOfLogits(causalLogits(context, config, rows), targets)
@@ -71,33 +82,22 @@ export function causalGraph(config: CausalConfig, options: LanguageOptions): Lan
 /** Masked-token prediction with an encoder. */
 export function maskedGraph(config: EncoderConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
-  const hidden = encoderHidden(context, config);
+  const hidden = flattenRows(encoderHidden(context, config));
   const scores = (rows: Value, targets: Value): TokenScores =>
     scoresOfLogits(encoderMaskedLogits(context, config, rows), targets);
   return withLoss(context, hidden, scores, options);
 }
 
-/** Tokens that a causal loss learns: those of the completion, except at the start of a document, which nothing predicts. */
-export function supervisedPositions({ completionMask, documents, length }: SampleBatch): number[] {
-  const positions: number[] = [];
-  for (let at = 0; at < completionMask.length; at++) {
-    const begins = at % length === 0 || (documents !== undefined && documents[at] !== documents[at - 1]);
-    if (completionMask[at] === 1 && !begins) positions.push(at);
-  }
-  return positions;
-}
+/** Tokens of a batch, and those of them that a causal loss learns. */
+export const countTokens = (batch: readonly MaskedSequence[]): { tokens: number; supervised: number } => ({
+  tokens: batch.reduce((total, { inputIds }) => total + inputIds.length, 0),
+  supervised: predictionsOf(batch).targets.length,
+});
 
 /** Feeds of `causalGraph`; `divisor` counts the tokens that the step's loss is a mean over. */
-export function causalLossFeeds(batch: SampleBatch, divisor: number): Record<string, Tensor> {
-  const positions = supervisedPositions(batch);
-  return {
-    ...causalFeeds(batch),
-    ...lossFeeds(
-      positions.map((at) => at - 1),
-      positions.map((at) => batch.inputIds[at]!),
-      divisor,
-    ),
-  };
+export function causalLossFeeds(batch: readonly MaskedSequence[], divisor: number): Record<string, Tensor> {
+  const { rows, targets } = predictionsOf(batch);
+  return { ...packedFeeds(batch.map(({ inputIds }) => inputIds)), ...lossFeeds(rows, targets, divisor) };
 }
 
 export interface MaskingRule {
@@ -111,7 +111,7 @@ export interface MaskingRule {
 
 /** What of a batch goes through the model at once. */
 export interface BatchPiece {
-  readonly feeds: Record<string, Tensor>;
+  readonly feeds: Readonly<Record<string, Tensor>>;
   /** Where in the batch its rows stand. */
   readonly rows: readonly number[];
 }

@@ -4,10 +4,9 @@ import { isFloat } from '../checkpoints/stored-dtype.js';
 import { UserError } from '../errors.js';
 import { inferenceOptions } from '../generation/decoder.js';
 import { openPolicy, type Policy } from '../generation/policy.js';
-import { wrap } from '../graph/tensor.js';
-import { causalHidden, causalInputs, causalLogits } from '../models/causal.js';
+import { causalHidden, causalLogits } from '../models/causal.js';
+import { packedFeeds, packedTokens } from '../models/packed-tokens.js';
 import { ModelContext } from '../nn/context.js';
-import { flattenRows } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
@@ -135,25 +134,12 @@ function requireClose(report: MergeReport, logits: Float32Array, maxMeanKl: numb
 /** The logits of a fixed random text. Matrices are read from their files piece by piece: a whole model need not fit. */
 async function probe(runtime: Runtime, { config, model, adapter }: Policy): Promise<Float32Array> {
   const context = new ModelContext(newGraph(), { ...inferenceOptions(model), streamed: true });
-  const { hidden } = causalHidden(context, config, causalInputs(context));
-  context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
+  const { hidden } = causalHidden(context, config, packedTokens(context));
+  context.graph.output('logits', causalLogits(context, config, hidden));
   const program = await runtime.compile(context.graph, model.weights);
   const random = stream(0, 'merge probe');
-  const shape = [1, PROBE_LENGTH];
-  const { logits } = await program.run({
-    input_ids: wrap(
-      'int32',
-      shape,
-      Int32Array.from({ length: PROBE_LENGTH }, () => random.integer(config.vocabSize)),
-    ),
-    attention_mask: wrap('int32', shape, new Int32Array(PROBE_LENGTH).fill(1)),
-    position_ids: wrap(
-      'int32',
-      shape,
-      Int32Array.from({ length: PROBE_LENGTH }, (_, at) => at),
-    ),
-    ...adapter,
-  });
+  const ids = Array.from({ length: PROBE_LENGTH }, () => random.integer(config.vocabSize));
+  const { logits } = await program.run({ ...packedFeeds([ids]), ...adapter });
   await program.dispose();
   return logits!.data as Float32Array;
 }

@@ -9,22 +9,13 @@ import { openPolicy, type Policy } from '../../src/generation/policy.js';
 import { unfiltered, type SamplingSettings } from '../../src/generation/sampling-settings.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import { tensor, zeros, type Tensor } from '../../src/graph/tensor.js';
-import {
-  causalFeeds,
-  causalInputs,
-  pastName,
-  freshName,
-  causalDecoder,
-  causalHidden,
-  causalLogits,
-} from '../../src/models/causal.js';
+import { pastName, freshName, causalDecoder, causalHidden, causalLogits } from '../../src/models/causal.js';
+import { packedFeeds, packedTokens, type MaskedSequence } from '../../src/models/packed-tokens.js';
 import { ModelContext } from '../../src/nn/context.js';
-import { flattenRows } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
 import { stream } from '../../src/random.js';
 import { Runtime, type Program } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { collate, type Sample, type SampleBatch } from '../../src/text/collate.js';
 import { causalGraph } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { excess } from '../support/golden.js';
@@ -53,13 +44,15 @@ const tokenIds = (minLength: number, maxLength: number): fc.Arbitrary<number[]> 
   fc.array(fc.integer({ min: 0, max: TINY.vocabSize - 1 }), { minLength, maxLength });
 
 describe('gradients', () => {
-  const sample: fc.Arbitrary<Sample> = fc.tuple(tokenIds(2, 12), fc.nat(11)).map(([inputIds, promptLength]) => ({
-    inputIds,
-    completionMask: inputIds.map((_, i) => (i < Math.min(promptLength, inputIds.length - 1) ? 0 : 1)),
-  }));
+  const sample: fc.Arbitrary<MaskedSequence> = fc
+    .tuple(tokenIds(2, 12), fc.nat(11))
+    .map(([inputIds, promptLength]) => ({
+      inputIds,
+      completionMask: inputIds.map((_, i) => (i < Math.min(promptLength, inputIds.length - 1) ? 0 : 1)),
+    }));
 
   /** A step that leaves the weights as they are: loss, norm, and the gradient of each parameter. */
-  async function stepOn(learner: Learner, batches: readonly SampleBatch[]) {
+  async function stepOn(learner: Learner, batches: readonly (readonly MaskedSequence[])[]) {
     const metrics = await sftStep(learner, batches, 0, []);
     const gradients = new Map<string, Float32Array>();
     for (const [name, buffer] of learner.optimizer.gradients) {
@@ -82,35 +75,27 @@ describe('gradients', () => {
   };
   const adamw = { weightDecay: 0 };
 
-  it.each(Object.keys(learners))('%s are the same for a batch, two halves and any padding', async (which) => {
+  it.each(Object.keys(learners))('%s are the same for a batch, two halves and every sample alone', async (which) => {
     const learner = await learners[which]!();
     await fc.assert(
-      fc.asyncProperty(
-        fc.array(sample, { minLength: 4, maxLength: 4 }),
-        fc.array(fc.nat(9), { minLength: 3, maxLength: 3 }),
-        async (samples, [padding = 0, ...halfPaddings]) => {
-          const batch = (rows: readonly Sample[], more = 0): SampleBatch => {
-            const longest = Math.max(...rows.map(({ inputIds }) => inputIds.length));
-            return collate(rows, { padId: TINY.padTokenId!, padTo: longest + more });
-          };
-          const whole = await stepOn(learner, [batch(samples)]);
-          const padded = await stepOn(learner, [batch(samples, padding)]);
-          const halves = await stepOn(learner, [
-            batch(samples.slice(0, 2), halfPaddings[0]),
-            batch(samples.slice(2), halfPaddings[1]),
-          ]);
-          for (const other of [padded, halves]) {
-            expect(other.metrics.tokens).toBe(whole.metrics.tokens);
-            for (const name of ['loss', 'grad_norm']) {
-              expect(Math.abs(other.metrics[name]! / whole.metrics[name]! - 1), name).toBeLessThanOrEqual(2e-6);
-            }
-            for (const [name, gradient] of whole.gradients) {
-              const atol = 1e-6 * whole.metrics['grad_norm']!;
-              expect(excess(other.gradients.get(name)!, gradient, { atol }), name).toBeLessThanOrEqual(0);
-            }
+      fc.asyncProperty(fc.array(sample, { minLength: 4, maxLength: 4 }), async (samples) => {
+        const whole = await stepOn(learner, [samples]);
+        const halves = await stepOn(learner, [samples.slice(0, 2), samples.slice(2)]);
+        const alone = await stepOn(
+          learner,
+          samples.map((each) => [each]),
+        );
+        for (const other of [halves, alone]) {
+          expect(other.metrics.tokens).toBe(whole.metrics.tokens);
+          for (const name of ['loss', 'grad_norm']) {
+            expect(Math.abs(other.metrics[name]! / whole.metrics[name]! - 1), name).toBeLessThanOrEqual(2e-6);
           }
-        },
-      ),
+          for (const [name, gradient] of whole.gradients) {
+            const atol = 1e-6 * whole.metrics['grad_norm']!;
+            expect(excess(other.gradients.get(name)!, gradient, { atol }), name).toBeLessThanOrEqual(0);
+          }
+        }
+      }),
       { numRuns: 20 },
     );
     await learner.dispose();
@@ -219,14 +204,13 @@ describe('decoding', () => {
   /** Logits of every position of one sequence, without a cache. */
   async function uncachedProgram(): Promise<Program> {
     const context = new ModelContext(newGraph(), { lora: policy.model.lora! });
-    const { hidden } = causalHidden(context, TINY, causalInputs(context));
-    context.graph.output('logits', causalLogits(context, TINY, flattenRows(hidden)));
+    const { hidden } = causalHidden(context, TINY, packedTokens(context));
+    context.graph.output('logits', causalLogits(context, TINY, hidden));
     return runtime.compile(context.graph, policy.folder.weights);
   }
 
   async function uncachedLogits(program: Program, ids: readonly number[]): Promise<Float32Array[]> {
-    const batch = collate([{ inputIds: ids, completionMask: ids.map(() => 1) }], { padId: 0 });
-    const { logits } = await program.run({ ...causalFeeds(batch), ...policy.adapter });
+    const { logits } = await program.run({ ...packedFeeds([ids]), ...policy.adapter });
     return rowsOf(logits!);
   }
 
@@ -302,7 +286,6 @@ describe('decoding', () => {
         const completionMask = ids.map((_, i) => (i < prompt.length ? 0 : 1));
         const [logprobs] = await scorer.logProbabilities([{ inputIds: ids, completionMask }], {
           temperature: 1,
-          padTokenId: TINY.padTokenId!,
           batchSize: 1,
           adapter: policy.adapter!,
         });

@@ -20,11 +20,12 @@ import { grpo } from '../../src/stages/grpo.js';
 import { pretrain } from '../../src/stages/pretrain.js';
 import { rm } from '../../src/stages/rm.js';
 import { sft } from '../../src/stages/sft.js';
-import { collate, collateTexts } from '../../src/text/collate.js';
+import { collateTexts } from '../../src/text/collate.js';
 import { classificationFeeds, classificationGraph } from '../../src/training/classification.js';
-import { dropoutFeeds } from '../../src/training/dropout.js';
+import { dropoutFeeds, packedDropoutFeeds } from '../../src/training/dropout.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
 import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../support/mini-humor.js';
+import { whole } from '../support/packed.js';
 import { TINY_CLASSIFIER } from '../support/tiny-encoder.js';
 import { TINY } from '../support/tiny-model.js';
 
@@ -211,9 +212,9 @@ describe.runIf(absent === undefined)('webgpu', () => {
     const lora = { r: 4, alpha: 8, dropout: rate, targetModules: ['q_proj', 'v_proj', 'down_proj'] };
     const { graph, loss, context } = causalGraph(TINY, everything ? {} : { lora, training: true, statistics: true });
     withGradients(graph, loss, everything ? context.weights : context.loraWeights);
-    const samples = SEQUENCES.map((inputIds) => ({ inputIds, completionMask: inputIds.map(() => 1 as const) }));
-    const batch = causalLossFeeds(collate(samples, { padId: 318 }), 8);
-    const feeds = weightFeeds(graph, { ...batch, ...dropoutFeeds(7, 1, [...SEQUENCES.keys()]) });
+    const samples = SEQUENCES.map(whole);
+    const items = samples.map((sample, row) => ({ row, sequences: [sample] }));
+    const feeds = weightFeeds(graph, { ...causalLossFeeds(samples, 8), ...packedDropoutFeeds(7, 1, items) });
     const { cpu, webgpu, placement } = await runOnBoth(graph, feeds);
     expectSame(webgpu, cpu);
     expectOnDevice(placement);

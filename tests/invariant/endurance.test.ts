@@ -2,9 +2,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, expect, it } from 'vitest';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { collate } from '../../src/text/collate.js';
 import { causalLossFeeds } from '../../src/training/language.js';
 import { goldenLearner } from '../support/golden-learner.js';
+import { whole } from '../support/packed.js';
 
 /** 6,000 with `npm run test:endurance`; fewer where all tests run. */
 const STEPS = Number(process.env['DUANZI_ENDURANCE_STEPS'] ?? 2000);
@@ -32,9 +32,8 @@ it(
     for (let step = 1; step <= STEPS; step++) {
       const length = 3 + (step % 11);
       const ids = Array.from({ length }, (_, i) => 3 + ((7 * step + 13 * i) % 300));
-      const batch = collate([{ inputIds: ids, completionMask: ids.map(() => 1 as const) }], { padId: 0 });
       // Every fifth step has a second micro-batch, every hundredth is skipped.
-      const feeds = causalLossFeeds(batch, step % 100 === 0 ? 0 : length - 1);
+      const feeds = causalLossFeeds([whole(ids)], step % 100 === 0 ? 0 : length - 1);
       await learner.step(step % 5 === 0 ? [feeds, feeds] : [feeds], 1e-4);
       if (step >= SETTLED && step % (STEPS / 20) === 0) looks.push(residentBytes());
     }

@@ -9,10 +9,10 @@ import { openPolicy, type Policy } from '../../src/generation/policy.js';
 import { unfiltered } from '../../src/generation/sampling-settings.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import type { Tensor } from '../../src/graph/tensor.js';
-import { causalFeeds, causalHidden, causalInputs, causalLogits } from '../../src/models/causal.js';
+import { causalHidden, causalLogits } from '../../src/models/causal.js';
 import type { ModelConfig } from '../../src/models/config/model-config.js';
+import { packedFeeds, packedTokens, type MaskedSequence } from '../../src/models/packed-tokens.js';
 import { ModelContext } from '../../src/nn/context.js';
-import { flattenRows } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
 import { stream } from '../../src/random.js';
 import { RewardModel } from '../../src/rewards/reward-model.js';
@@ -21,7 +21,6 @@ import { Runtime } from '../../src/runtime/runtime.js';
 import { pretrain } from '../../src/stages/pretrain.js';
 import { rm } from '../../src/stages/rm.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { collate } from '../../src/text/collate.js';
 import { causalGraph } from '../../src/training/language.js';
 import { Learner } from '../../src/training/learner.js';
 import { mergedPolicy } from '../../src/training/merged-policy.js';
@@ -63,13 +62,12 @@ describe.each(Object.keys(TINY_FAMILIES))('%s', (family) => {
       adapter: policy.adapter!,
     });
     const context = new ModelContext(newGraph(), { lora: policy.model.lora! });
-    const { hidden } = causalHidden(context, config, causalInputs(context));
-    context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
+    const { hidden } = causalHidden(context, config, packedTokens(context));
+    context.graph.output('logits', causalLogits(context, config, hidden));
     const uncached = await runtime.compile(context.graph, policy.folder.weights);
     for (const [i, { ids }] of completions.entries()) {
       const inputIds = [...prompts[i]!, ...ids];
-      const batch = collate([{ inputIds, completionMask: inputIds.map(() => 1) }], { padId: 0 });
-      const { logits } = await uncached.run({ ...causalFeeds(batch), ...policy.adapter });
+      const { logits } = await uncached.run({ ...packedFeeds([inputIds]), ...policy.adapter });
       const rows = inputIds.map((_, row) =>
         (logits!.data as Float32Array).subarray(row * config.vocabSize, (row + 1) * config.vocabSize),
       );
@@ -82,7 +80,6 @@ describe.each(Object.keys(TINY_FAMILIES))('%s', (family) => {
       const completionMask = inputIds.map((_, t) => (t < start ? 0 : 1));
       const [logprobs] = await scorer.logProbabilities([{ inputIds, completionMask }], {
         temperature: 1,
-        padTokenId: 0,
         batchSize: 1,
         adapter: policy.adapter!,
       });
@@ -119,13 +116,10 @@ describe.each(Object.keys(TINY_FAMILIES))('%s', (family) => {
           }
         : { graph, loss, trainable: context.weights, initial: tinyWeights(1, config), adamw: { weightDecay: 0 } },
     );
-    const batch = collate(
-      [
-        { inputIds: [5, 6, 7, 8, 9], completionMask: [0, 0, 1, 1, 1] },
-        { inputIds: [9, 8, 7], completionMask: [0, 1, 1] },
-      ],
-      { padId: 0 },
-    );
+    const batch: MaskedSequence[] = [
+      { inputIds: [5, 6, 7, 8, 9], completionMask: [0, 0, 1, 1, 1] },
+      { inputIds: [9, 8, 7], completionMask: [0, 1, 1] },
+    ];
     const losses: number[] = [];
     for (let step = 0; step < 4; step++) losses.push((await sftStep(learner, [batch], 1e-3, []))['loss']!);
     for (let step = 1; step < losses.length; step++) expect(losses[step]!).toBeLessThan(losses[step - 1]!);

@@ -58,7 +58,7 @@ async function samplesOf(drawn: readonly Drawn[], seed: number): Promise<Rollout
       inputIds: [...promptIds, ...completionIds],
       completionMask: [...promptIds.map(() => 0 as const), ...completionIds.map(() => 1 as const)],
     })),
-    { temperature: 0.8, padTokenId: TINY.padTokenId!, batchSize: 4, adapter: policy.adapter! },
+    { temperature: 0.8, batchSize: 4, adapter: policy.adapter! },
   );
   return drawn.map((each, i) => {
     const random = stream(seed, i);
@@ -99,7 +99,6 @@ async function stepOn(
     loss,
     scale: { maxCompletionLength: 8, rolloutTokens: 2 * learned, rolloutBatches: 2 * batches.length },
     entropyCoef: 0.1,
-    padTokenId: TINY.padTokenId!,
     microBatchSize,
   });
   const gradients = new Map<string, Float32Array>();

@@ -291,12 +291,11 @@ it('merges a given adapter first, and the merged model computes what both did', 
 
   const runtime = new Runtime({ threads: 1 });
   const logProbs = async (...parts: [string, string?]): Promise<Float32Array> => {
-    const { model, adapter, tokenizer, padTokenId } = await openPolicy(...parts);
+    const { model, adapter, tokenizer } = await openPolicy(...parts);
     const inputIds = tokenizer!.encode(`标题：${rows[0]!.headline}\n${rows[0]!.joke}`);
     const scorer = await Scorer.create(runtime, model);
     const [scores] = await scorer.logProbabilities([{ inputIds, completionMask: inputIds.map(() => 1) }], {
       temperature: 1,
-      padTokenId,
       batchSize: 1,
       ...(adapter && { adapter }),
     });
@@ -344,7 +343,6 @@ describe('grpoStep', () => {
       adamw: { weightDecay: 0, maxGradNorm: 1 },
     });
     const scorer = await Scorer.create(runtime, { ...policy.model, lora });
-    const { padTokenId } = policy;
 
     const promptIds = policy.tokenizer!.encode('标题：');
     const rewards = [1, 0, 1, 0];
@@ -354,7 +352,7 @@ describe('grpoStep', () => {
       completionMask: [...promptIds.map(() => 0 as const), ...completion.map(() => 1 as const)],
     }));
     const measure = (): Promise<Float32Array[]> =>
-      scorer.logProbabilities(sequences, { temperature: 1, padTokenId, batchSize: 4, adapter: learner.weights });
+      scorer.logProbabilities(sequences, { temperature: 1, batchSize: 4, adapter: learner.weights });
     const before = await measure();
     const samples = completions.map((completionIds, i): RolloutSample => ({
       promptIds,
@@ -370,7 +368,7 @@ describe('grpoStep', () => {
       rolloutBatches: 1,
     };
     for (let step = 0; step < 5; step++) {
-      await grpoStep(learner, [samples], 1e-3, { loss: settings, scale, entropyCoef: 0, padTokenId });
+      await grpoStep(learner, [samples], 1e-3, { loss: settings, scale, entropyCoef: 0 });
     }
     const after = await measure();
     const sum = (values: Float32Array): number => values.reduce((a, b) => a + b, 0);

@@ -15,7 +15,6 @@ import { wrap, type Tensor } from '../../src/graph/tensor.js';
 import { nf4Names, type Quantization } from '../../src/nn/context.js';
 import { stream } from '../../src/random.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { collate } from '../../src/text/collate.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
 
 const NANO = 'assets/nano-qwen3';
@@ -39,14 +38,11 @@ const lora = {
   targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
 };
 
-const batch = collate(
-  [40, 23, 31].map((length, i) => {
-    const random = stream(2, 'sample', i);
-    const inputIds = Array.from({ length }, () => 300 + random.integer(800));
-    return { inputIds, completionMask: inputIds.map((_, at): 0 | 1 => (at < 10 ? 0 : 1)) };
-  }),
-  { padId: 0 },
-);
+const batch = [40, 23, 31].map((length, i) => {
+  const random = stream(2, 'sample', i);
+  const inputIds = Array.from({ length }, () => 300 + random.integer(800));
+  return { inputIds, completionMask: inputIds.map((_, at): 0 | 1 => (at < 10 ? 0 : 1)) };
+});
 
 /** Loss of each token and gradient of each adapter weight, under names; neither factor of the adapter is zero. */
 async function learn(model: string, quantization: Quantization, recompute = false): Promise<Map<string, Float32Array>> {

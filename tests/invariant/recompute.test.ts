@@ -2,10 +2,11 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { backward } from '../../src/autodiff/backward.js';
 import type { Graph, Value } from '../../src/graph/graph.js';
 import type { Tensor } from '../../src/graph/tensor.js';
+import type { MaskedSequence } from '../../src/models/packed-tokens.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { collate, collateTexts } from '../../src/text/collate.js';
+import { collateTexts } from '../../src/text/collate.js';
 import { classificationFeeds, classificationGraph } from '../../src/training/classification.js';
-import { dropoutFeeds } from '../../src/training/dropout.js';
+import { dropoutFeeds, packedDropoutFeeds } from '../../src/training/dropout.js';
 import { initialWeights } from '../../src/training/initial-weights.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
 import { excess } from '../support/golden.js';
@@ -39,13 +40,10 @@ async function gradients(
 
 describe('gradients with blocks computed again are those without', () => {
   const lora = { r: 2, alpha: 4, dropout: 0.3, targetModules: ['q_proj', 'v_proj', 'down_proj'] };
-  const batch = collate(
-    [
-      { inputIds: [5, 6, 7, 8, 9], completionMask: [0, 0, 1, 1, 1] },
-      { inputIds: [15, 16, 17], completionMask: [0, 1, 1] },
-    ],
-    { padId: 318 },
-  );
+  const batch: MaskedSequence[] = [
+    { inputIds: [5, 6, 7, 8, 9], completionMask: [0, 0, 1, 1, 1] },
+    { inputIds: [15, 16, 17], completionMask: [0, 1, 1] },
+  ];
 
   it.each([
     ['Qwen3', lora],
@@ -62,7 +60,11 @@ describe('gradients with blocks computed again are those without', () => {
       expect(graph.recomputed).toHaveLength(recompute ? config.numHiddenLayers : 0);
       const feeds = {
         ...causalLossFeeds(batch, 5),
-        ...dropoutFeeds(7, 3, [0, 1]),
+        ...packedDropoutFeeds(
+          7,
+          3,
+          batch.map((sample, row) => ({ row, sequences: [sample] })),
+        ),
         ...Object.fromEntries(initialWeights(context.weights, config.initializerRange, 1)),
         ...Object.fromEntries(initialWeights(context.loraWeights, config.initializerRange, 2)),
       };

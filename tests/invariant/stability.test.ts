@@ -13,10 +13,10 @@ import { grpo } from '../../src/stages/grpo.js';
 import { pretrain } from '../../src/stages/pretrain.js';
 import { rm } from '../../src/stages/rm.js';
 import { sft } from '../../src/stages/sft.js';
-import { collate } from '../../src/text/collate.js';
 import { causalLossFeeds } from '../../src/training/language.js';
 import { replayStep } from '../../src/training/replay.js';
 import { goldenLearner } from '../support/golden-learner.js';
+import { whole } from '../support/packed.js';
 import { miniRows, writeMiniData, writeMiniEncoder, writeMiniPolicy } from '../support/mini-humor.js';
 
 const root = await mkdtemp(join(tmpdir(), 'duanzi-stability-'));
@@ -32,9 +32,7 @@ describe('a step without a finite loss', () => {
       await goldenLearner(runtime, 'lora/adapter', settings),
       await goldenLearner(runtime, 'lora/adapter', settings),
     ];
-    const batch = (ids: number[]) =>
-      collate([{ inputIds: ids, completionMask: ids.map(() => 1 as const) }], { padId: 0 });
-    const [first, second] = [batch([5, 6, 7, 8]), batch([9, 8, 7])];
+    const [first, second] = [[whole([5, 6, 7, 8])], [whole([9, 8, 7])]];
     // A mean over no tokens at all is not finite; in the second micro-batch its gradients are added to finite ones.
     const [good, bad] = [causalLossFeeds(first, 3), causalLossFeeds(second, 0)];
     await learner.step([good], 0.01);

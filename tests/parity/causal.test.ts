@@ -3,14 +3,16 @@ import { backward } from '../../src/autodiff/backward.js';
 import { openModelFolder, type ModelFolder } from '../../src/checkpoints/model-folder.js';
 import { readHeader, readFloats } from '../../src/checkpoints/safetensors.js';
 import type { Value } from '../../src/graph/graph.js';
-import { wrap, type Tensor } from '../../src/graph/tensor.js';
+import { tensor, type Tensor } from '../../src/graph/tensor.js';
 import type { CausalConfig } from '../../src/models/config/causal.js';
-import { causalInputs, causalHidden, causalLogits } from '../../src/models/causal.js';
+import { causalHidden, causalLogits } from '../../src/models/causal.js';
+import { packedFeeds, packedTokens, predictionsOf } from '../../src/models/packed-tokens.js';
 import { ModelContext, type LoraSettings } from '../../src/nn/context.js';
-import { div, flattenRows, gatherRows, mul, neg, reduceSum, tokenLogProbs } from '../../src/ops/build.js';
+import { div, gatherRows, mul, neg, reduceSum, tokenLogProbs } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { excess, golden, goldenJson, goldenTensors, positionsOf, take } from '../support/golden.js';
+import { excess, golden, goldenJson, goldenTensors, take } from '../support/golden.js';
+import { padded, samplesOf, sequencesOf } from '../support/packed.js';
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
@@ -22,38 +24,26 @@ function causal(folder: ModelFolder): CausalConfig {
   return folder.config;
 }
 
-const feedsOf = (batch: Recorded): Record<string, Tensor> => {
-  const mask = take(batch, 'attention_mask');
-  return {
-    input_ids: take(batch, 'input_ids'),
-    attention_mask: mask,
-    position_ids: batch.get('position_ids') ?? positionsOf(mask),
-  };
-};
+const feedsOf = (batch: Recorded): Record<string, Tensor> =>
+  packedFeeds(sequencesOf(take(batch, 'input_ids'), take(batch, 'attention_mask')));
 
-/** Runs the model forward and returns the logits with those at padding set to zero, as the record has them. */
+/** Runs the model forward; what it gives for each token, as a padded batch with zeros at padding, as the record has it. */
 async function maskedLogits(
   folder: ModelFolder,
   batch: Recorded,
   context: { lora?: LoraSettings; feeds?: Record<string, Tensor> } = {},
-) {
+): Promise<Record<string, Float32Array>> {
   const config = causal(folder);
   const graph = newGraph();
   const model = new ModelContext(graph, context.lora === undefined ? {} : { lora: context.lora });
-  const { hidden, states } = causalHidden(model, config, causalInputs(model));
-  graph.output('logits', causalLogits(model, config, flattenRows(hidden)));
+  const { hidden, states } = causalHidden(model, config, packedTokens(model));
+  graph.output('logits', causalLogits(model, config, hidden));
   for (const [i, state] of states.entries()) graph.output(`hidden.${i}`, state);
   const program = await runtime.compile(graph, folder.weights);
   const result = await program.run({ ...feedsOf(batch), ...context.feeds });
   await program.dispose();
-  const mask = take(batch, 'attention_mask').data;
-  for (const tensor of Object.values(result)) {
-    const width = tensor.data.length / mask.length;
-    for (const [row, real] of mask.entries()) {
-      if (real === 0) (tensor.data as Float32Array).fill(0, row * width, (row + 1) * width);
-    }
-  }
-  return result;
+  const mask = take(batch, 'attention_mask');
+  return Object.fromEntries(Object.entries(result).map(([name, values]) => [name, padded(values, mask)]));
 }
 
 /** A recorded (B, T, V) with the rows at padding set to zero. */
@@ -75,36 +65,27 @@ async function lossAndGradients(
   const config = causal(folder);
   const graph = newGraph();
   const model = new ModelContext(graph, trained === 'model' ? {} : { lora: trained });
-  const { hidden } = causalHidden(model, config, causalInputs(model));
+  const { hidden } = causalHidden(model, config, packedTokens(model));
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const weights = graph.input('weights', 'float32', ['N']);
-  const logits = causalLogits(model, config, gatherRows(flattenRows(hidden), rows));
+  const logits = causalLogits(model, config, gatherRows(hidden, rows));
   const loss = div(neg(reduceSum(mul(tokenLogProbs(logits, targets), weights))), reduceSum(weights));
   graph.output('loss', loss);
   const trainable: ReadonlyMap<string, Value> = trained === 'model' ? model.weights : model.loraWeights;
   const gradients = backward(loss, [...trainable.values()]);
   for (const [i, name] of [...trainable.keys()].entries()) graph.output(`grad/${name}`, gradients[i]!);
 
-  const ids = take(batch, 'input_ids');
-  const completion = take(batch, 'completion_mask');
-  const length = ids.shape[1]!;
-  const supervised = [...completion.data.keys()].filter((at) => at % length > 0 && completion.data[at] === 1);
+  const [ids, mask, completion] = ['input_ids', 'attention_mask', 'completion_mask'].map((name) => take(batch, name));
+  const predictions = predictionsOf(samplesOf(ids!, mask!, completion!));
+  const count = predictions.targets.length;
   const program = await runtime.compile(graph, folder.weights);
   const result = await program.run({
     ...feedsOf(batch),
     ...adapter,
-    rows: wrap(
-      'int32',
-      [supervised.length],
-      Int32Array.from(supervised, (at) => at - 1),
-    ),
-    targets: wrap(
-      'int32',
-      [supervised.length],
-      Int32Array.from(supervised, (at) => ids.data[at]!),
-    ),
-    weights: wrap('float32', [supervised.length], new Float32Array(supervised.length).fill(1)),
+    rows: tensor('int32', [count], predictions.rows),
+    targets: tensor('int32', [count], predictions.targets),
+    weights: tensor('float32', [count], new Array<number>(count).fill(1)),
   });
   await program.dispose();
   return result;
@@ -130,9 +111,7 @@ describe.each(['qwen3', 'qwen3_untied', 'qwen3_sharded_bf16', 'qwen2', 'llama'])
     const folder = await openModelFolder(golden(`${name}/model`));
     const batch = await goldenTensors(`${name}/batch.safetensors`);
     const { logits } = await maskedLogits(folder, batch);
-    expect(
-      excess(logits!.data as Float32Array, masked(take(batch, 'logits'), batch), { atol: 1e-4 }),
-    ).toBeLessThanOrEqual(0);
+    expect(excess(logits!, masked(take(batch, 'logits'), batch), { atol: 1e-4 })).toBeLessThanOrEqual(0);
   });
 });
 
@@ -143,7 +122,7 @@ describe('qwen3', () => {
     const result = await maskedLogits(folder, batch);
     for (let i = 0; i <= causal(folder).numHiddenLayers; i++) {
       const recorded = masked(take(batch, `hidden.${i}`), batch);
-      expect(excess(result[`hidden.${i}`]!.data as Float32Array, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+      expect(excess(result[`hidden.${i}`]!, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
     }
   });
 
@@ -153,7 +132,7 @@ describe('qwen3', () => {
       const folder = await openModelFolder(golden(`${name}/model`));
       const batch = await goldenTensors(`${name}/left.safetensors`);
       const { logits } = await maskedLogits(folder, batch);
-      expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+      expect(excess(logits!, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
     },
   );
 
@@ -186,10 +165,10 @@ describe('lora', () => {
     const folder = await openModelFolder(golden('qwen3/model'));
     const batch = await goldenTensors('lora/batch.safetensors');
     const { logits } = await maskedLogits(folder, batch, { lora, feeds: await loraAdapter() });
-    expect(excess(logits!.data as Float32Array, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+    expect(excess(logits!, take(batch, 'logits').data, { atol: 1e-4 })).toBeLessThanOrEqual(0);
     const without = await maskedLogits(folder, batch);
     const recorded = take(batch, 'logits_without_adapter').data;
-    expect(excess(without['logits']!.data as Float32Array, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
+    expect(excess(without['logits']!, recorded, { atol: 1e-4 })).toBeLessThanOrEqual(0);
   });
 
   it('gives the recorded loss and the gradient of every adapter weight', async () => {

@@ -87,7 +87,7 @@ describe('cached and uncached', () => {
         inputIds: [...recorded.prompts[i]!, ...ids],
         completionMask: [...recorded.prompts[i]!.map(() => 0 as const), ...ids.map(() => 1 as const)],
       })),
-      { temperature: 0.8, padTokenId: 0, batchSize: 2, adapter: weights },
+      { temperature: 0.8, batchSize: 2, adapter: weights },
     );
     expect(logprobs.map(({ length }) => length)).toEqual(completions.map(({ ids }) => ids.length));
     for (const [i, { logProbs }] of completions.entries()) {
@@ -118,7 +118,7 @@ describe('scoring', () => {
       return { inputIds, completionMask: inputIds.map(() => 1 as const) };
     });
     const scorer = await Scorer.create(runtime, await model());
-    const scored = await scorer.logProbabilities(sequences, { temperature: 1, padTokenId: 0, batchSize: 2 });
+    const scored = await scorer.logProbabilities(sequences, { temperature: 1, batchSize: 2 });
     for (const [row, values] of scored.entries()) {
       const expected = logprobs!.data.subarray(row * (length - 1), row * (length - 1) + values.length);
       expect(excess(values, expected, { atol: 1e-4 })).toBeLessThanOrEqual(0);

@@ -4,10 +4,10 @@ import { openPolicy } from '../../src/generation/policy.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import { zeros, type Tensor } from '../../src/graph/tensor.js';
 import { learningRate } from '../../src/optim/schedules.js';
+import type { MaskedSequence } from '../../src/models/packed-tokens.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { dpoGraph } from '../../src/stages/dpo/graph.js';
 import { dpoStep } from '../../src/stages/dpo/step.js';
-import { collate, type Sample } from '../../src/text/collate.js';
 import { Learner } from '../../src/training/learner.js';
 import { excess, golden, goldenJson, goldenTensors } from '../support/golden.js';
 
@@ -37,7 +37,7 @@ beforeAll(() => {
 });
 afterAll(() => runtime.close());
 
-const sample = (prompt: readonly number[], text: readonly number[]): Sample => ({
+const sample = (prompt: readonly number[], text: readonly number[]): MaskedSequence => ({
   inputIds: [...prompt, ...text],
   completionMask: [...prompt.map(() => 0 as const), ...text.map(() => 1 as const)],
 });
@@ -70,8 +70,8 @@ it.each(['sigmoid', 'robust', 'ipo', 'accumulated'])("steps of TRL's DPOTrainer:
   });
   const scorer = await Scorer.create(runtime, { ...policy.model, lora });
   const nothing = [...initial].map(([weight, { shape }]): [string, Tensor] => [weight, zeros('float32', shape)]);
-  const options = { temperature: 1, padTokenId: 0, batchSize: 4, adapter: Object.fromEntries(nothing) };
-  const logps = async (texts: readonly Sample[]): Promise<number[]> =>
+  const options = { temperature: 1, batchSize: 4, adapter: Object.fromEntries(nothing) };
+  const logps = async (texts: readonly MaskedSequence[]): Promise<number[]> =>
     (await scorer.logProbabilities(texts, options)).map((each) => each.reduce((a, b) => a + b, 0));
   const [ofChosen, ofRejected] = [await logps(chosen), await logps(rejected)];
 
@@ -88,7 +88,7 @@ it.each(['sigmoid', 'robust', 'ipo', 'accumulated'])("steps of TRL's DPOTrainer:
       const start = (step * args.gradient_accumulation_steps + k) * size;
       const ids = Array.from({ length: size }, (__, i) => (start + i) % pairs.length);
       return {
-        texts: collate([...ids.map((i) => chosen[i]!), ...ids.map((i) => rejected[i]!)], { padId: 0 }),
+        texts: [...ids.map((i) => chosen[i]!), ...ids.map((i) => rejected[i]!)],
         reference: ids.map((i) => ({ chosen: ofChosen[i]!, rejected: ofRejected[i]! })),
       };
     });

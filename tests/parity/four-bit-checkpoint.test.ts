@@ -15,12 +15,13 @@ import {
 } from '../../src/checkpoints/safetensors-writer.js';
 import { openPolicy } from '../../src/generation/policy.js';
 import type { Tensor } from '../../src/graph/tensor.js';
-import { causalHidden, causalInputs, causalLogits } from '../../src/models/causal.js';
+import { causalHidden, causalLogits } from '../../src/models/causal.js';
+import { packedFeeds, packedTokens } from '../../src/models/packed-tokens.js';
 import { ModelContext } from '../../src/nn/context.js';
-import { flattenRows } from '../../src/ops/build.js';
 import { newGraph } from '../../src/ops/registry.js';
 import { Runtime } from '../../src/runtime/runtime.js';
-import { excess, golden, goldenJson, goldenTensors, positionsOf, take } from '../support/golden.js';
+import { excess, golden, goldenJson, goldenTensors, take } from '../support/golden.js';
+import { padded, sequencesOf } from '../support/packed.js';
 
 const runtime = new Runtime({ threads: 1 });
 const recorded = golden('nf4/checkpoint/model');
@@ -80,17 +81,13 @@ type Batch = Awaited<ReturnType<typeof goldenTensors>>;
 async function logitsOf(model: string, weights: ReadonlyMap<string, TensorInfo>, batch: Batch): Promise<Float32Array> {
   const { config } = await openPolicy(model);
   const context = new ModelContext(newGraph());
-  const { hidden } = causalHidden(context, config, causalInputs(context));
-  context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
+  const { hidden } = causalHidden(context, config, packedTokens(context));
+  context.graph.output('logits', causalLogits(context, config, hidden));
   const program = await runtime.compile(context.graph, weights);
   const mask = take(batch, 'attention_mask');
-  const { logits } = await program.run({
-    input_ids: take(batch, 'input_ids'),
-    attention_mask: mask,
-    position_ids: positionsOf(mask),
-  });
+  const { logits } = await program.run(packedFeeds(sequencesOf(take(batch, 'input_ids'), mask)));
   await program.dispose();
-  return logits!.data as Float32Array;
+  return padded(logits!, mask);
 }
 
 /** Where there is a token, the logits are those recorded, within what was recommended with them. */

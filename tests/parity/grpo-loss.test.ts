@@ -231,7 +231,6 @@ describe('GRPO loss through the model', () => {
         rolloutBatches: 1,
       },
       entropyCoef: 0,
-      padTokenId: 0,
     });
     const { tensors } = await readHeader(golden('lora/adapter/adapter_model.safetensors'));
     const adapter = Object.fromEntries(

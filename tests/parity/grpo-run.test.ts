@@ -129,7 +129,6 @@ describe.each(['iter1_grpo', 'iter2_dapo', 'accum2_bnpo', 'batch8_drgrpo'])('GRP
           rolloutTokens: items,
           rolloutBatches: args.steps_per_generation,
         },
-        padTokenId: 0,
       });
       for (const key of ['loss', 'kl', 'entropy']) {
         const allowed = tolerance(1e-4, Math.abs(line[key]! - gauge[step]![key]!));

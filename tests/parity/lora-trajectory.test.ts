@@ -1,10 +1,12 @@
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
+import { elementCount, wrap, type Tensor } from '../../src/graph/tensor.js';
 import { learningRate } from '../../src/optim/schedules.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
 import { goldenLearner } from '../support/golden-learner.js';
 import { excess, goldenJson, goldenTensors, take } from '../support/golden.js';
+import { samplesOf } from '../support/packed.js';
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
@@ -36,16 +38,11 @@ it('ten updates of an adapter go as PyTorch and PEFT made them', async () => {
 
   expect(steps).toHaveLength(10);
   for (const [step, recorded] of steps.entries()) {
-    const [batch, length] = take(tensors, 'input_ids').shape.slice(1) as [number, number];
-    const column = (name: string): Int32Array =>
-      (take(tensors, name).data as Int32Array).slice(step * batch * length, (step + 1) * batch * length);
-    const samples = {
-      inputIds: column('input_ids'),
-      attentionMask: column('attention_mask'),
-      completionMask: column('completion_mask'),
-      batch,
-      length,
-    };
+    const shape = take(tensors, 'input_ids').shape.slice(1);
+    const size = elementCount(shape);
+    const column = (name: string): Tensor =>
+      wrap('int32', shape, (take(tensors, name).data as Int32Array).slice(step * size, (step + 1) * size));
+    const samples = samplesOf(column('input_ids'), column('attention_mask'), column('completion_mask'));
     const rate = learningRate(schedule, step);
     const metrics = await sftStep(learner, [samples], rate, []);
     expect(Math.abs(rate - recorded.lr)).toBeLessThanOrEqual(1e-12);

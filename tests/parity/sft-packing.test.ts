@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { learningRate } from '../../src/optim/schedules.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { collatePacks, packBestFit } from '../../src/text/pack.js';
+import { packBestFit } from '../../src/text/pack.js';
 import { scheduleOf } from '../../src/training/schedule.js';
 import { goldenLearner } from '../support/golden-learner.js';
 import { excess, goldenJson, goldenTensors, take } from '../support/golden.js';
@@ -70,7 +70,7 @@ describe('sft packing_bfd', () => {
       const recorded = line.parse(log[step]);
       const size = args.per_device_train_batch_size;
       const start = (step * size) % packs.length;
-      const batch = collatePacks(packs.slice(start, start + size));
+      const batch = packs.slice(start, start + size).flat();
       const metrics = await sftStep(learner, [batch], learningRate(schedule, step), []);
       tokensSeen += metrics.tokens;
       const at = `step ${step + 1}`;

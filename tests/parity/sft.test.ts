@@ -1,12 +1,14 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { wrap } from '../../src/graph/tensor.js';
+import type { MaskedSequence } from '../../src/models/packed-tokens.js';
 import { learningRate } from '../../src/optim/schedules.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { sftStep } from '../../src/stages/sft.js';
-import { collate, type SampleBatch } from '../../src/text/collate.js';
 import { scheduleOf } from '../../src/training/schedule.js';
 import { goldenLearner } from '../support/golden-learner.js';
 import { excess, goldenJson, goldenTensors, take } from '../support/golden.js';
+import { samplesOf } from '../support/packed.js';
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
@@ -43,30 +45,29 @@ const lineSchema = z.object({
 const recordOf = (name: string) => recordSchema.parse(goldenJson(`sft/${name}/log.json`));
 
 /** The micro-batches that reached the loss, in order. */
-async function recordedBatches(name: string): Promise<SampleBatch[]> {
+async function recordedBatches(name: string): Promise<MaskedSequence[][]> {
   const tensors = await goldenTensors(`sft/${name}/batches.safetensors`);
   const micros = [...new Set([...tensors.keys()].map((key) => key.split('.')[0]!))].sort();
   return micros.map((micro) => {
-    const [inputIds, attentionMask, labels] = ['input_ids', 'attention_mask', 'labels'].map(
-      (column) => take(tensors, `${micro}.${column}`).data as Int32Array,
+    const [ids, mask, labels] = ['input_ids', 'attention_mask', 'labels'].map((column) =>
+      take(tensors, `${micro}.${column}`),
     );
-    const [batch, length] = take(tensors, `${micro}.input_ids`).shape as [number, number];
-    const completionMask = labels!.map((label) => (label === IGNORED ? 0 : 1));
-    return { inputIds: inputIds!, attentionMask: attentionMask!, completionMask, batch, length };
+    const learned = (labels!.data as Int32Array).map((label) => (label === IGNORED ? 0 : 1));
+    return samplesOf(ids!, mask!, wrap('int32', labels!.shape, learned));
   });
 }
 
 describe.each(['batch4', 'accum2', 'full_sequence', 'dft'])('sft %s', (name) => {
-  it('collates the recorded batches from the recorded rows', async () => {
+  it('has the recorded batches from the recorded rows', async () => {
     const { args, columns } = recordOf(name);
     const rows = columns.input_ids.map((inputIds, row) => ({
       inputIds,
-      completionMask: columns.labels[row]!.map((label) => (label === IGNORED ? 0 : 1)),
+      completionMask: columns.labels[row]!.map((label): 0 | 1 => (label === IGNORED ? 0 : 1)),
     }));
     for (const [i, recorded] of (await recordedBatches(name)).entries()) {
       const size = args.per_device_train_batch_size;
       const start = (i * size) % rows.length;
-      expect(collate(rows.slice(start, start + size), { padId: 0 })).toEqual(recorded);
+      expect(rows.slice(start, start + size)).toEqual(recorded);
     }
   });
 

@@ -43,18 +43,3 @@ export function excess(
   }
   return worst;
 }
-
-/** Positions of a batch, counted over real tokens as generation does: cumsum(mask) − 1, padding at 1. */
-export function positionsOf(mask: Tensor): Tensor<'int32'> {
-  const [batch, length] = mask.shape as [number, number];
-  const positions = new Int32Array(batch * length);
-  for (let row = 0; row < batch; row++) {
-    let seen = 0;
-    for (let t = 0; t < length; t++) {
-      const real = Number(mask.data[row * length + t]) !== 0;
-      positions[row * length + t] = real ? seen : 1;
-      if (real) seen++;
-    }
-  }
-  return wrap('int32', [batch, length], positions);
-}

@@ -1,14 +1,14 @@
 import type { Value } from '../../graph/graph.js';
 import { tensor, type Tensor } from '../../graph/tensor.js';
-import { causalHidden, causalInputs, causalLogits } from '../../models/causal.js';
+import { causalHidden, causalLogits } from '../../models/causal.js';
 import type { CausalConfig } from '../../models/config/causal.js';
+import { packedTokens, predictionsOf, type MaskedSequence } from '../../models/packed-tokens.js';
 import { ModelContext, type LoraSettings, type Quantization } from '../../nn/context.js';
-import { rowsAt, tokenStatistics } from '../../nn/losses.js';
+import { tokenStatistics } from '../../nn/losses.js';
 import { dpoLoss, type DpoLossSettings } from '../../nn/preference-loss.js';
 import { div, gatherRows, reduceSum, scatterAddRows, sub, tokenLogProbs } from '../../ops/build.js';
 import { newGraph } from '../../ops/registry.js';
-import type { SampleBatch } from '../../text/collate.js';
-import { causalLossFeeds, supervisedPositions } from '../../training/language.js';
+import { causalLossFeeds } from '../../training/language.js';
 
 /** Log-probabilities of a pair's texts by the reference, summed over their tokens; nats. */
 export interface ReferenceLogProbs {
@@ -17,8 +17,8 @@ export interface ReferenceLogProbs {
 }
 
 /**
- * The DPO loss of a policy, without dropout: log-probabilities are compared. The batch (B, T) holds the chosen texts of
- * P pairs and then the rejected ones. Outputs: `loss`, Σ over pairs / the feed `divisor`; `logps` (B), each text's
+ * The DPO loss of a policy, without dropout: log-probabilities are compared. The batch holds the chosen texts of P
+ * pairs and then the rejected ones. Outputs: `loss`, Σ over pairs / the feed `divisor`; `logps` (B), each text's
  * log-probability; for logs `token_entropy` and `token_correct` (N).
  */
 export function dpoGraph(
@@ -29,8 +29,8 @@ export function dpoGraph(
   const { quantization, recompute } = settings;
   const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 }, quantization, recompute });
   const { graph } = context;
-  const { hidden } = causalHidden(context, config, causalInputs(context));
-  const rows = rowsAt(hidden, graph.input('rows', 'int32', ['N']));
+  const { hidden } = causalHidden(context, config, packedTokens(context));
+  const rows = gatherRows(hidden, graph.input('rows', 'int32', ['N']));
   const targets = graph.input('targets', 'int32', ['N']);
   const logits = causalLogits(context, config, rows);
   const texts = graph.input('texts', 'int32', ['N']);
@@ -60,13 +60,13 @@ export function dpoGraph(
 
 /** Feeds of `dpoGraph` for the texts of pairs, the chosen ones first; `divisor` counts the pairs of the step. */
 export function dpoFeeds(
-  batch: SampleBatch,
+  batch: readonly MaskedSequence[],
   reference: readonly ReferenceLogProbs[],
   divisor: number,
 ): Record<string, Tensor> {
   const pairs = reference.length;
-  const texts = supervisedPositions(batch).map((at) => Math.floor(at / batch.length));
-  const tokens = new Float32Array(batch.batch);
+  const { sequences: texts } = predictionsOf(batch);
+  const tokens = new Float32Array(batch.length);
   for (const text of texts) tokens[text]!++;
   const perPair = (values: ArrayLike<number>): Tensor => tensor('float32', [pairs], Array.from(values));
   const rows = (start: number): Tensor =>

@@ -1,13 +1,13 @@
 import type { Tensor } from '../../graph/tensor.js';
-import type { SampleBatch } from '../../text/collate.js';
-import { sum, supervisedPositions } from '../../training/language.js';
+import type { MaskedSequence } from '../../models/packed-tokens.js';
+import { countTokens, sum } from '../../training/language.js';
 import type { Learner } from '../../training/learner.js';
 import type { Metrics } from '../../training/loop.js';
 import { dpoFeeds, type ReferenceLogProbs } from './graph.js';
 
 /** The texts of some pairs, the chosen ones first, and what the reference makes of them. */
 export interface PairBatch {
-  readonly texts: SampleBatch;
+  readonly texts: readonly MaskedSequence[];
   readonly reference: readonly ReferenceLogProbs[];
 }
 
@@ -28,7 +28,7 @@ export async function dpoStep(
     loss: reports.reduce((total, report) => total + Number(report['loss']!.data[0]), 0),
     grad_norm: gradNorm,
     ...Object.fromEntries(names.map((name) => [name, mean(name)])),
-    tokens: batches.reduce((total, { texts }) => total + texts.attentionMask.reduce((a, b) => a + b, 0), 0),
+    tokens: countTokens(batches.flatMap(({ texts }) => texts)).tokens,
   };
 }
 
@@ -41,7 +41,7 @@ export function pairMetrics({ texts, reference }: PairBatch, report: Record<stri
     rejected: beta * (logps[pairs + i]! - rejected),
   }));
   const mean = (values: ArrayLike<number>): number => Array.from(values).reduce((a, b) => a + b, 0) / values.length;
-  const chosenTokens = supervisedPositions(texts).filter((at) => at < pairs * texts.length).length;
+  const chosenTokens = countTokens(texts.slice(0, pairs)).supervised;
   const correct = (report['token_correct']!.data as Float32Array).subarray(0, chosenTokens);
   return {
     'rewards/chosen': mean(rewards.map(({ chosen }) => chosen)),

@@ -1,4 +1,5 @@
-import { tensor, wrap, type Tensor } from '../../graph/tensor.js';
+import { tensor, type Tensor } from '../../graph/tensor.js';
+import { packedFeeds } from '../../models/packed-tokens.js';
 import type { GrpoLossSettings } from '../../nn/grpo/settings.js';
 import { quantileRank, tokenWeights, type LossScale } from '../../nn/grpo/token-weights.js';
 import { correctionWeights } from './correction.js';
@@ -24,7 +25,6 @@ export interface BatchSettings {
   readonly scale: LossScale;
   /** Weight of the entropy bonus in this step. */
   readonly entropyCoef: number;
-  readonly padTokenId: number;
   /** Completions in one pass, where a batch is cut into several for memory. */
   readonly microBatchSize?: number | undefined;
 }
@@ -60,7 +60,7 @@ export function microBatches(batch: readonly RolloutSample[], settings: BatchSet
 }
 
 /**
- * The sequences padded on the right, and the learned tokens of all completions one after the other. Where all are left
+ * The sequences and the learned tokens of all completions one after the other. Where all are left
  * out, their tokens are there with a weight of zero: loss and gradients are zero, as in TRL, and the optimizer takes its
  * step.
  */
@@ -68,11 +68,8 @@ function feedsOf(
   samples: readonly RolloutSample[],
   weights: readonly number[],
   bonusWeight: number,
-  { loss, padTokenId }: BatchSettings,
+  { loss }: BatchSettings,
 ): Record<string, Tensor> {
-  const length = Math.max(...samples.map(({ promptIds, completionIds }) => promptIds.length + completionIds.length));
-  const inputIds = new Int32Array(samples.length * length).fill(padTokenId);
-  const attentionMask = new Int32Array(samples.length * length);
   const idle = samples.every(({ learned }) => !learned);
   const [rows, targets, sequences]: [number[], number[], number[]] = [[], [], []];
   const floats = {
@@ -84,14 +81,15 @@ function feedsOf(
     weights: [] as number[],
     share: [] as number[],
   };
+  let start = 0;
   for (const [i, sample] of samples.entries()) {
     const { promptIds, completionIds, oldLogProbs, refLogProbs, samplerLogProbs } = sample;
-    inputIds.set([...promptIds, ...completionIds], i * length);
-    attentionMask.fill(1, i * length, i * length + promptIds.length + completionIds.length);
+    const begin = start + promptIds.length;
+    start = begin + completionIds.length;
     if (!sample.learned && !idle) continue;
     const corrections = correctionWeights(sample, loss.rolloutCorrection);
     for (const [t, id] of completionIds.entries()) {
-      rows.push(i * length + promptIds.length + t - 1);
+      rows.push(begin + t - 1);
       targets.push(id);
       sequences.push(i);
       floats.old_logprobs.push(oldLogProbs[t]!);
@@ -103,17 +101,10 @@ function feedsOf(
       floats.share.push(1 / completionIds.length);
     }
   }
-  const shape = [samples.length, length];
   const count = rows.length;
   const rank = quantileRank(count, 1 - loss.topEntropyQuantile);
   return {
-    input_ids: wrap('int32', shape, inputIds),
-    attention_mask: wrap('int32', shape, attentionMask),
-    position_ids: wrap(
-      'int32',
-      shape,
-      inputIds.map((_, at) => at % length),
-    ),
+    ...packedFeeds(samples.map(({ promptIds, completionIds }) => [...promptIds, ...completionIds])),
     rows: tensor('int32', [count], rows),
     targets: tensor('int32', [count], targets),
     sequences: tensor('int32', [count], sequences),

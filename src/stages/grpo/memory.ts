@@ -14,6 +14,7 @@ import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import type { ModelConfig } from '../../models/config/model-config.js';
+import { packedSizes } from '../../models/packed-tokens.js';
 import { grpoGraph } from './graph.js';
 import { lossSettings } from './loss-settings.js';
 
@@ -37,7 +38,7 @@ export function grpoMemory(
   const { completionsAtOnce = completionsPerRollout } = grpo;
   const lora = { ...adapter, dropout: 0 };
   const batch = grpo.microBatchSize ?? grpo.batchSize;
-  const sizes = { B: batch, T: maxPromptLength + maxCompletionLength, N: batch * maxCompletionLength };
+  const sizes = { ...packedSizes(batch, maxPromptLength + maxCompletionLength), N: batch * maxCompletionLength };
   const parts = overLayers(config, (model) => {
     const { context, loss } = grpoGraph(model, lora, {
       ...lossSettings(grpo),

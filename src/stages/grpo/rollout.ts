@@ -127,7 +127,6 @@ export async function rollOut(
   }));
   const scoring = {
     temperature: grpo.temperature,
-    padTokenId: tools.policy.padTokenId,
     batchSize: atOnce,
     signal,
   };

@@ -4,6 +4,7 @@ import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { waysOf, type Way } from '../../memory/ways.js';
 import type { ModelConfig } from '../../models/config/model-config.js';
+import { packedSizes } from '../../models/packed-tokens.js';
 import { classifierContext } from '../../rewards/classifier.js';
 import { classificationGraph, passesOf, tokensAtOnceOf } from '../../training/classification.js';
 import { classifierLora, learningParameters } from '../../training/classifier-lora.js';
@@ -17,12 +18,11 @@ const UNUSED = 80 * 2 ** 20;
  * @param config the classifier that is trained
  */
 export function rmMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): MemoryPlan {
-  const sizes = { B: rm.batchSize, T: rm.maxLength };
   const lora = classifierLora(config, rm.lora);
   const passes = passesOf(config, rm.rdropAlpha, lora);
   const atOnce = Math.max(1, Math.floor(tokensAtOnceOf(rm, passes) / (passes * rm.maxLength)));
-  const learned = { ...sizes, B: Math.min(rm.batchSize, atOnce) };
-  const judged = { ...sizes, B: Math.min(rm.batchSize, atOnce * passes) };
+  const learned = packedSizes(Math.min(rm.batchSize, atOnce), rm.maxLength);
+  const judged = packedSizes(Math.min(rm.batchSize, atOnce * passes), rm.maxLength);
   const parts = overLayers(config, (model) => {
     const training = classificationGraph(model, rm, lora);
     const trainable = learningParameters(training.context);

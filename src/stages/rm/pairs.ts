@@ -13,7 +13,7 @@ import { bradleyTerryFeeds, bradleyTerryGraph, rewardMetrics } from '../../train
 import { classifierLora, classifierStart } from '../../training/classifier-lora.js';
 import { classifierConfig } from '../../training/classifier-start.js';
 import { chunks } from '../../training/chunks.js';
-import { dropoutFeeds, dropsOut } from '../../training/dropout.js';
+import { classifierDropoutFeeds } from '../../training/dropout.js';
 import { Learner } from '../../training/learner.js';
 import { trainLoop } from '../../training/loop.js';
 import { openRuntime } from '../../training/open-runtime.js';
@@ -96,10 +96,11 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
         const feeds = chunks([...batch.entries()], atOnce).map((some) => {
           const sequences = [...some.map(([, { chosen }]) => chosen), ...some.map(([, { rejected }]) => rejected)];
           const rows = [...some.map(([pair]) => 2 * pair), ...some.map(([pair]) => 2 * pair + 1)];
-          return {
-            ...bradleyTerryFeeds(modelConfig, collateTexts(sequences, { padId: padTokenId }), batch.length),
-            ...(dropsOut(modelConfig, lora) ? dropoutFeeds(config.seed, step, rows) : {}),
-          };
+          const tokens = collateTexts(sequences, { padId: padTokenId });
+          return learner.accepted({
+            ...bradleyTerryFeeds(modelConfig, tokens, batch.length),
+            ...classifierDropoutFeeds(modelConfig, { ...config, step }, tokens, rows),
+          });
         });
         const { reports, gradNorm } = await learner.step(feeds, rate);
         const rewards = reports.map((report) => [...(report['rewards']!.data as Float32Array)]);

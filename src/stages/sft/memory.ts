@@ -4,6 +4,7 @@ import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
 import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
+import { packedSizes } from '../../models/packed-tokens.js';
 import { causalGraph } from '../../training/language.js';
 
 /** What of a configuration the memory of SFT depends on. */
@@ -13,7 +14,7 @@ export type SftMemory = Pick<SftConfig, 'quantization' | 'lora' | 'sft'>;
 export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
   const { quantization, lora, sft } = given;
   const { batchSize, maxLength, sampling } = sft;
-  const sizes = { B: batchSize, T: maxLength, N: batchSize * maxLength };
+  const sizes = { ...packedSizes(batchSize, maxLength), N: batchSize * maxLength };
   const parts = overLayers(config, (model) => {
     const training = causalGraph(model, {
       lora,

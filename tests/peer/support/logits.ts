@@ -5,17 +5,19 @@ import { checkAdapter, loraNamesOf, openAdapter, savedTensors } from '../../../s
 import { loadTensors, openModelFolder } from '../../../src/checkpoints/model-folder.js';
 import { readFloats, readHeader } from '../../../src/checkpoints/safetensors.js';
 import { sourceOfArray, writeSafetensors } from '../../../src/checkpoints/safetensors-writer.js';
-import type { Tensor } from '../../../src/graph/tensor.js';
+import { wrap, type Tensor } from '../../../src/graph/tensor.js';
 import type { ModelConfig } from '../../../src/models/config/model-config.js';
 import { classifierFeeds, classifierLogits } from '../../../src/models/classifier.js';
 import { encoderFeeds, encoderHidden, encoderMaskedLogits } from '../../../src/models/encoder.js';
+import { packedFeeds, packedTokens } from '../../../src/models/packed-tokens.js';
 import type { PaddedTokens } from '../../../src/models/padded-tokens.js';
-import { causalFeeds, causalInputs, causalHidden, causalLogits } from '../../../src/models/causal.js';
+import { causalHidden, causalLogits } from '../../../src/models/causal.js';
 import { ModelContext } from '../../../src/nn/context.js';
 import { flattenRows } from '../../../src/ops/build.js';
 import { newGraph } from '../../../src/ops/registry.js';
 import { stream } from '../../../src/random.js';
 import type { Runtime } from '../../../src/runtime/runtime.js';
+import { padded, sequencesOf } from '../../support/packed.js';
 import { count, find, python } from './python.js';
 
 /** What is computed: next tokens, classes, or masked tokens. */
@@ -79,6 +81,11 @@ function randomBatch(vocabSize: number): PaddedTokens {
   return { inputIds, attentionMask, batch, length };
 }
 
+/** Ids and mask of a batch as tensors. */
+function paddedOf({ inputIds, attentionMask, batch, length }: PaddedTokens): [ids: Tensor, mask: Tensor] {
+  return [wrap('int32', [batch, length], inputIds), wrap('int32', [batch, length], attentionMask)];
+}
+
 async function logitsOf(
   runtime: Runtime,
   head: Head,
@@ -99,6 +106,7 @@ async function logitsOf(
   const program = await runtime.compile(context.graph, weights);
   const { logits } = await program.run(feeds);
   await program.dispose();
+  if (head === 'causal') return padded(logits!, paddedOf(batch)[1]);
   return logits!.data as Float32Array;
 }
 
@@ -114,9 +122,9 @@ function addLogits(
     return classifierFeeds(config, batch);
   }
   if (config.kind === 'causal') {
-    const { hidden } = causalHidden(context, config, causalInputs(context));
-    context.graph.output('logits', causalLogits(context, config, flattenRows(hidden)));
-    return causalFeeds(batch);
+    const { hidden } = causalHidden(context, config, packedTokens(context));
+    context.graph.output('logits', causalLogits(context, config, hidden));
+    return packedFeeds(sequencesOf(...paddedOf(batch)));
   }
   const rows = flattenRows(encoderHidden(context, config));
   context.graph.output('logits', encoderMaskedLogits(context, config, rows));

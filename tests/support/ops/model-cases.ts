@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { stream } from '../../../src/random.js';
 import { ndarray } from '../ndarray.js';
-import type { Dim } from '../../../src/graph/dim.js';
+import { mulDims, type Dim } from '../../../src/graph/dim.js';
 import * as build from '../../../src/ops/build.js';
 import {
   broadcastsTo,
@@ -15,6 +15,8 @@ import {
   shape,
   type OpCase,
   type OpInstance,
+  type Sampler,
+  type SizeOf,
 } from './op-case.js';
 import * as reference from './reference.js';
 import { broadcastMap, logSoftmax, mapRows } from './reference.js';
@@ -93,6 +95,26 @@ export const modelCases: readonly OpCase[] = [
       build: ([rows, chosen]) => build.gatherRows(rows!, chosen!),
       reference: ([rows, chosen]) => reference.gatherRows(rows!, chosen!),
     })),
+  ),
+  differentiable(
+    'rearrangeRows',
+    fc.tuple(shape(0, 2), dim, fc.boolean(), fc.constantFrom('from', 'to')).map(([rest, count, inFront, holes]) => {
+      // Of twice as many, one half belongs to the few.
+      const shift = (size: SizeOf): number => (inFront ? size(count) : 0);
+      const ofMany: Sampler = (_, at, size) => {
+        const index = at - shift(size);
+        return index >= 0 && index < size(count) ? index : -1;
+      };
+      const ofFew: Sampler = (_, at, size) => at + shift(size);
+      return {
+        operands:
+          holes === 'from'
+            ? [float([count, ...rest]), int32([2, count], ofMany), int32([count], ofFew)]
+            : [float([mulDims(2, count), ...rest]), int32([count], ofFew), int32([mulDims(2, count)], ofMany)],
+        build: ([x, from, to]) => build.rearrangeRows(x!, { from: from!, to: to!, holes }),
+        reference: ([x, from]) => reference.rearrangeRows(x!, from!),
+      };
+    }),
   ),
   differentiable(
     'scatterAddRows',

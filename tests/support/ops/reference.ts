@@ -132,6 +132,14 @@ export function gatherRows(table: NdArray, rows: NdArray): NdArray {
   );
 }
 
+export function rearrangeRows(x: NdArray, from: NdArray): NdArray {
+  const depth = from.shape.length;
+  return ndarray([...from.shape, ...x.shape.slice(1)], (index) => {
+    const row = at(from, index.slice(0, depth));
+    return row < 0 ? 0 : at(x, [row, ...index.slice(depth)]);
+  });
+}
+
 export const scatterAddRows = (updates: NdArray, rows: NdArray, count: number): NdArray =>
   ndarray([count, ...updates.shape.slice(1)], ([row, ...rest]) =>
     sum([...rows.data].map((target, k) => (target === row ? at(updates, [k, ...rest]) : 0))),
