@@ -39,3 +39,13 @@ export function machineError(details: {
 }): UserError {
   return new UserError({ ...details, exitCode: 3 });
 }
+
+const UNITS = ['KiB', 'MiB', 'GiB', 'TiB'];
+
+/** A number of bytes as messages say it: `812 bytes`, `3.50 KiB`, `293 MiB`. */
+export function bytesText(bytes: number): string {
+  if (bytes < 1024) return `${bytes} bytes`;
+  let [size, unit] = [bytes / 1024, 0];
+  for (; size >= 999.5 && unit < UNITS.length - 1; unit++) size /= 1024;
+  return `${size >= 999.5 ? Math.round(size) : size.toPrecision(3)} ${UNITS[unit]!}`;
+}

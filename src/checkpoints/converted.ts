@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { machineError, UserError } from '../errors.js';
+import { bytesText, UserError } from '../errors.js';
 import { createFolderAtomic } from '../runs/atomic.js';
+import { requireSpace } from '../runs/disk-space.js';
 import { writeFault } from '../runs/file-faults.js';
 import { isTemporaryName } from '../runs/leftovers.js';
 import { addContent } from './fingerprint.js';
@@ -15,6 +16,9 @@ const rules = 1;
 const weightsFile = 'model.safetensors';
 /** After so many milliseconds an unfinished conversion is taken for abandoned. */
 const abandonedAfter = 24 * 60 * 60 * 1000;
+
+const CONVERSION = 'Converting the weights, without which they cannot be used,';
+const OTHER_FOLDER = 'Make room there, or name another folder with the environment variable DUANZI_CACHE.';
 
 /** Where this program keeps what it can make again: `DUANZI_CACHE`, else `duanzi` in the user's cache folder. */
 export function cacheFolder(): string {
@@ -42,13 +46,14 @@ export async function converted(
   const made = await openEntry(folder, sources);
   if (made !== undefined) return made;
   const bytes = sources.reduce((sum, source) => sum + byteLength(source), 0);
-  try {
-    await removeAbandoned(parent);
-    await requireSpace(parent, bytes);
-    await createFolderAtomic(folder, (temporary) => writeSafetensors(join(temporary, weightsFile), sources));
-  } catch (error) {
+  const explained = (error: unknown): never => {
     throw explain(error, parent, bytes);
-  }
+  };
+  await removeAbandoned(parent).catch(explained);
+  await requireSpace(parent, bytes, { code: 'file.disk', what: CONVERSION, fix: OTHER_FOLDER });
+  await createFolderAtomic(folder, (temporary) => writeSafetensors(join(temporary, weightsFile), sources)).catch(
+    explained,
+  );
   const entry = await openEntry(folder, sources);
   if (entry === undefined) throw new Error(`${folder} was written, but does not hold what it should`);
   return entry;
@@ -95,28 +100,10 @@ async function removeAbandoned(parent: string): Promise<void> {
   }
 }
 
-/** Refuses to begin what cannot be finished. */
-async function requireSpace(parent: string, bytes: number): Promise<void> {
-  await mkdir(parent, { recursive: true });
-  const { bavail, bsize } = await statfs(parent);
-  if (bavail * bsize >= bytes) return;
-  throw machineError({
-    code: 'file.disk',
-    message: `There are only ${mebibytes(bavail * bsize)} free.`,
-  });
-}
-
-const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
-
 function explain(error: unknown, parent: string, bytes: number): unknown {
   const fault = writeFault(error, parent);
   if (!(fault instanceof UserError)) return fault;
-  return new UserError({
-    code: fault.code,
-    message: `${mebibytes(bytes)} of weights must be converted before they can be used. ${fault.message}`,
-    where: parent,
-    fix: 'Make room there, or name another folder with the environment variable DUANZI_CACHE.',
-    exitCode: fault.exitCode,
-    cause: error,
-  });
+  const { code, exitCode } = fault;
+  const message = `${CONVERSION} needs ${bytesText(bytes)}. ${fault.message}`;
+  return new UserError({ code, message, where: parent, fix: OTHER_FOLDER, exitCode, cause: error });
 }

@@ -17,7 +17,7 @@ import { loadTensors, openModelFolder, type ModelFolder } from './model-folder.j
 import { quantizationConfigToHuggingFace, type BitsAndBytesConfig } from './quantized/quantization-config.js';
 import { blockModules, fourBitSources } from './quantized/write-four-bit.js';
 import { readFloatRange, readFloats, type TensorInfo } from './safetensors.js';
-import { sourceInDtype, sourceOfFile, type TensorSource } from './safetensors-writer.js';
+import { byteLength, sourceInDtype, sourceOfFile, type TensorSource } from './safetensors-writer.js';
 import { encodeFloats, isFloat, type FloatDtype } from './stored-dtype.js';
 import { storedDtypeOf, writeCheckpoint } from './write-model-folder.js';
 
@@ -170,6 +170,18 @@ export async function mergeAdapter(
   await writeModel(model, await openAdapter(adapterDir), outDir, options);
 }
 
+/** Bytes of the weights that such a merge writes; of one into 4 bits 0, as they depend on what is rounded. */
+export async function mergedBytes(
+  modelDir: string,
+  adapterDir: string,
+  { dtype = 'keep', quantization }: Pick<MergeOptions, 'dtype' | 'quantization'>,
+): Promise<number> {
+  if (quantization !== undefined) return 0;
+  const model = await openModelFolder(modelDir);
+  const sources = mergedSources(model, await openAdapter(adapterDir), writtenDtype(model, dtype, quantization));
+  return sources.reduce((sum, source) => sum + byteLength(source), 0);
+}
+
 /** Writes the model of `modelDir` in 4 bits, as a bitsandbytes checkpoint: the linear layers of its blocks. */
 export async function quantizeModel(
   modelDir: string,
@@ -187,8 +199,7 @@ async function writeModel(
   outDir: string,
   { dtype: given = 'keep', quantization, write }: MergeOptions,
 ): Promise<void> {
-  const dtype =
-    given === 'keep' && (model.quantized.size > 0 || quantization !== undefined) ? model.config.dtype : given;
+  const dtype = writtenDtype(model, given, quantization);
   const whole =
     adapter === undefined
       ? Array.from(model.weights.values(), (info) => unmerged(info, dtype))
@@ -208,6 +219,13 @@ async function writeModel(
     write === undefined ? {} : { write },
   );
 }
+
+/** What the weights of a merge are rounded to: of a model in 4 bits, or into them, `keep` means the config's dtype. */
+const writtenDtype = (
+  { quantized, config }: ModelFolder,
+  dtype: MergeDtype,
+  quantization: BitsAndBytesConfig | undefined,
+): MergeDtype => (dtype === 'keep' && (quantized.size > 0 || quantization !== undefined) ? config.dtype : dtype);
 
 /** The same sources, but those of the blocks' linear layers in 4 bits. */
 async function quantizedSources(

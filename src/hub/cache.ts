@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readFile, rename, rm, statfs, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { getHFHubCachePath, getRepoFolderName } from '@huggingface/hub';
 import type { ModelId } from '../config/model-id.js';
-import { machineError, UserError } from '../errors.js';
+import { UserError } from '../errors.js';
 import { diskError } from '../transfer/download.js';
 import { sizeOf } from '../transfer/fetch-file.js';
 import type { HubFile } from './source.js';
@@ -40,13 +40,17 @@ export class ModelCache {
   async place(file: HubFile, commit: string): Promise<void> {
     const path = join(this.folder(commit), file.path);
     await makeFolder(dirname(path));
-    await rm(path, { force: true });
     const blob = this.blob(file);
-    await symlink(relative(dirname(path), blob), path).catch(async () => {
-      // File systems and users without links get a copy, which must not be seen half-written.
-      await copyFile(blob, `${path}.part`);
-      await rename(`${path}.part`, path);
-    });
+    try {
+      await rm(path, { force: true });
+      await symlink(relative(dirname(path), blob), path).catch(async () => {
+        // File systems and users without links get a copy, which must not be seen half-written.
+        await copyFile(blob, `${path}.part`);
+        await rename(`${path}.part`, path);
+      });
+    } catch (cause) {
+      throw diskError(cause, path);
+    }
   }
 
   /** The commit that a revision was when it was last asked for. */
@@ -93,19 +97,5 @@ export async function makeFolder(path: string): Promise<void> {
       fix: 'Choose another with HF_HOME (MODELSCOPE_CACHE), or put the model there beforehand.',
       cause,
     });
-  });
-}
-
-/** @throws UserError (exit 3) when `bytes` do not fit on the disk of `folder` */
-export async function requireSpace(folder: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(folder);
-  const free = bavail * bsize;
-  if (free >= bytes) return;
-  const gigabytes = (count: number): string => `${(count / 1e9).toFixed(2)} GB`;
-  throw machineError({
-    code: 'hub.no-space',
-    message: `The download needs ${gigabytes(bytes)}; ${gigabytes(free)} are free.`,
-    where: folder,
-    fix: 'Free some space, or choose another disk with HF_HOME (MODELSCOPE_CACHE).',
   });
 }

@@ -4,9 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseModelId, type ModelId } from '../config/model-id.js';
 import { machineError, UserError } from '../errors.js';
 import type { StageContext } from '../runs/events.js';
+import { requireSpace } from '../runs/disk-space.js';
 import { lockFolder, type FolderLock } from '../runs/lock.js';
 import { fetchFile, isWhole, sizeOf, type Patience } from '../transfer/fetch-file.js';
-import { holdsModel, makeFolder, ModelCache, requireSpace } from './cache.js';
+import { holdsModel, makeFolder, ModelCache } from './cache.js';
 import { hasChecksum } from './checksum.js';
 import { wantedFiles, type HubFile, type Listing } from './source.js';
 
@@ -103,7 +104,11 @@ async function fill(cache: ModelCache, listing: Listing, files: readonly HubFile
   try {
     const total = missing.reduce((sum, { bytes }) => sum + bytes, 0);
     const arrived = await Promise.all(missing.map((file) => sizeOf(partOf(cache, file))));
-    await requireSpace(cache.root, total - arrived.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0));
+    await requireSpace(cache.root, total - arrived.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0), {
+      code: 'hub.no-space',
+      what: `The download of ${options.name}`,
+      fix: 'Free some space, or choose another disk with HF_HOME (MODELSCOPE_CACHE).',
+    });
     let before = 0;
     for (const file of missing) {
       await fetchOne(cache, listing, file, { ...options, total, before });

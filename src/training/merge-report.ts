@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { mergeAdapter, type MergeOptions } from '../checkpoints/merge.js';
+import { mergeAdapter, mergedBytes, type MergeOptions } from '../checkpoints/merge.js';
 import { isFloat } from '../checkpoints/stored-dtype.js';
 import { UserError } from '../errors.js';
 import { inferenceOptions } from '../generation/decoder.js';
@@ -10,6 +10,7 @@ import { ModelContext } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
+import { requireSpace } from '../runs/disk-space.js';
 import type { Runtime } from '../runtime/runtime.js';
 
 /** How far a merged model is from model and adapter apart, on a fixed random text. */
@@ -50,6 +51,11 @@ export async function mergeAndCompare(
 ): Promise<MergeReport> {
   const { model, adapter, out, maxMeanKl, ...options } = request;
   let report: MergeReport | undefined;
+  await requireSpace(out, await mergedBytes(model, adapter, options), {
+    code: 'merge.no-space',
+    what: 'The merged model',
+    fix: 'Free some space, or choose a folder on another disk, then run again with --resume.',
+  });
   await writeFolderAtomic(out, async (folder) => {
     await mergeAdapter(model, adapter, folder, options);
     const apart = await openPolicy(model, adapter);

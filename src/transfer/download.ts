@@ -1,5 +1,5 @@
 import { open, rm } from 'node:fs/promises';
-import { machineError, UserError } from '../errors.js';
+import { bytesText, machineError, UserError } from '../errors.js';
 
 /** A file on a server, with what it must turn out to be. */
 export interface RemoteFile {
@@ -71,23 +71,24 @@ export async function download(
     if (response.body === null) throw new Transient('the answer has no content');
     let received = continued ? start : 0;
     onProgress?.({ file: file.name, received, total: file.bytes });
-    const handle = await open(part, continued ? 'a' : 'w').catch((cause: unknown) => {
-      throw diskError(cause, part);
-    });
+    const fault = (cause: unknown): never => {
+      throw diskError(
+        cause,
+        part,
+        `${file.name} takes ${bytesText(file.bytes)}, of which ${bytesText(received)} are here`,
+      );
+    };
+    const handle = await open(part, continued ? 'a' : 'w').catch(fault);
     try {
       for await (const chunk of chunksOf(response.body)) {
         timer.refresh();
-        await handle.appendFile(chunk).catch((cause: unknown) => {
-          throw diskError(cause, part);
-        });
+        await handle.appendFile(chunk).catch(fault);
         received += chunk.length;
         // More than was published is wrong already; the checksum will say so.
         if (received > file.bytes) break;
         onProgress?.({ file: file.name, received, total: file.bytes });
       }
-      await handle.sync().catch((cause: unknown) => {
-        throw diskError(cause, part);
-      });
+      await handle.sync().catch(fault);
     } finally {
       await handle.close();
     }
@@ -156,13 +157,17 @@ export function networkFault(cause: unknown): Error {
   return new Transient(reason instanceof Error ? reason.message || reason.name : String(reason), { cause });
 }
 
-/** The error of a failed write: no space is the machine's fault, the rest the folder's. */
-export function diskError(cause: unknown, where: string): UserError {
+/**
+ * The error of a failed write: no space is the machine's fault, the rest the folder's.
+ *
+ * @param needed what takes how much room, in words
+ */
+export function diskError(cause: unknown, where: string, needed?: string): UserError {
   const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
   if (reason === 'ENOSPC' || reason === 'EDQUOT') {
     return machineError({
       code: 'transfer.no-space',
-      message: `There is no space left on the disk (${reason}).`,
+      message: `There is no space left on the disk (${reason})${needed === undefined ? '' : `: ${needed}`}.`,
       where,
       fix: 'Free some space and try again: what has arrived is kept and continued.',
       cause,

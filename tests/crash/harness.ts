@@ -1,15 +1,16 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isDeepStrictEqual, promisify } from 'node:util';
+import { isDeepStrictEqual } from 'node:util';
 import { build } from 'esbuild';
 import { z } from 'zod';
 import { readManifest } from '../../src/runs/manifest.js';
 import { readScalars } from '../../src/runs/tensorboard/reader.js';
 import type { Fault, Write } from './faults.js';
+import { mountInMemory, unmount } from './in-memory.js';
 import { type Scenario, writeInputs } from './scenarios.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -126,7 +127,7 @@ export class CrashHarness {
       if (reports[0] === undefined || reports[0].failure !== undefined) return reports[0]?.failure?.text ?? stderr;
       return await this.#difference(scenario, out);
     } finally {
-      await promisify(execFile)('umount', [disk]);
+      await unmount(disk);
       await rm(disk, { recursive: true });
     }
   }
@@ -220,11 +221,6 @@ async function sizeOf(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true });
   const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size));
   return sizes.reduce((total, size) => total + Math.max(1, Math.ceil(size / BLOCK)) * BLOCK, 0);
-}
-
-async function mountInMemory(folder: string, bytes: number, ...options: string[]): Promise<void> {
-  const all = [...options, `size=${bytes}`].join(',');
-  await promisify(execFile)('mount', ['-t', 'tmpfs', '-o', all, 'duanzi-crash', folder]);
 }
 
 /** Compiles the sources as they are, file by file, which takes no time; starting them then takes no compiler. */
