@@ -26,7 +26,7 @@ export const rmSection = z
     ...training,
     tokensAtOnce: key(
       count(8).optional(),
-      'Most tokens that go through the model at once, padding and both passes of R-Drop included: a batch is cut by length, its gradients are summed; fewer take less memory (default: 1024, or what the longest text takes; labels).',
+      'Most tokens that go through the model at once, padding and both passes of R-Drop included: a batch is cut by length, its gradients are summed; fewer take less memory (default: 512, or what the longest text takes; labels).',
     ),
     objective: key(
       z.enum(['labels', 'pairs']).default('labels'),

@@ -74,11 +74,11 @@ export const classificationFeeds = (
   share: tensor('float32', [], [share]),
 });
 
-/** Most tokens that go through the model at once: as set, or 1,024, and room for the longest text in any case. */
+/** Most tokens that go through the model at once: as set, or 512, and room for the longest text in any case. */
 export const tokensAtOnceOf = (
   { tokensAtOnce, maxLength }: { readonly tokensAtOnce?: number | undefined; readonly maxLength: number },
   passes: number,
-): number => tokensAtOnce ?? Math.max(1024, passes * maxLength);
+): number => tokensAtOnce ?? Math.max(512, passes * maxLength);
 
 /** What goes through the model at once. */
 export interface ClassificationPart {
