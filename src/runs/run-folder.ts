@@ -1,5 +1,6 @@
-import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { AppendFile } from './append-file.js';
 import { pruneCheckpoints } from './checkpoint-retention.js';
 import type { Best } from './checkpoint-state.js';
 import { checkpointPath, type CheckpointRef, saveCheckpoint, type SaveCheckpoint } from './checkpoints.js';
@@ -13,6 +14,8 @@ import { prepareFolder, type RunRequest } from './prepare.js';
 import { EventWriter } from './tensorboard/writer.js';
 
 export type { RunRequest } from './prepare.js';
+
+const EVENTS = 'tensorboard';
 
 /** How many checkpoints a run keeps, and which is the best so far. */
 export interface Retention {
@@ -84,7 +87,7 @@ export class RunFolder {
     this.resumeFrom = typeof origin === 'string' ? undefined : origin;
     this.#lastStep = origin === 'new' ? undefined : (this.resumeFrom?.step ?? -1);
     this.#events = new EventWriter(
-      join(path, 'tensorboard'),
+      join(path, EVENTS),
       this.#lastStep === undefined ? {} : { purgeFrom: this.#lastStep + 1 },
     );
     if (this.#lastStep === undefined) this.lines('metrics.jsonl');
@@ -112,6 +115,33 @@ export class RunFolder {
       this.#lines.set(name, lines);
     }
     return lines;
+  }
+
+  /** How many bytes each file of rows or events has, by its path in the folder, with everything recorded so far in it. */
+  recorded(): Record<string, number> {
+    this.#sync();
+    return Object.fromEntries(this.#recordFiles().map((name) => [name, statSync(this.file(name)).size]));
+  }
+
+  /**
+   * Takes back what was recorded after `recorded` told the sizes: of a step that is done, what a resumed run does again.
+   * Called before it records anything itself.
+   */
+  forgetAfter(sizes: Readonly<Record<string, number>>): void {
+    for (const name of this.#recordFiles()) {
+      const size = sizes[name] ?? 0;
+      if (statSync(this.file(name)).size <= size) continue;
+      const file = new AppendFile(this.file(name));
+      file.truncate(size);
+      file.close();
+    }
+  }
+
+  #recordFiles(): string[] {
+    const events = existsSync(this.file(EVENTS))
+      ? readdirSync(this.file(EVENTS)).map((name) => join(EVENTS, name))
+      : [];
+    return [...readdirSync(this.path).filter((name) => name.endsWith('.jsonl')), ...events];
   }
 
   /**

@@ -1,3 +1,4 @@
+import { cpSync, rmSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,9 +7,11 @@ import { tensor } from '../graph/tensor.js';
 import { machineError, UserError } from '../errors.js';
 import { mul, reduceSum } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
-import type { StageEvent } from '../runs/events.js';
+import { Interrupted, type StageEvent } from '../runs/events.js';
+import { LOCK_FILE } from '../runs/lock.js';
 import { readMetrics } from '../runs/metrics.js';
 import { openRunFolder } from '../runs/run-folder.js';
+import { readScalars } from '../runs/tensorboard/reader.js';
 import { Runtime } from '../runtime/runtime.js';
 import { Learner } from './learner.js';
 import { trainLoop, type LoopPlan } from './loop.js';
@@ -42,10 +45,17 @@ async function train(
   name: string,
   own: Partial<LoopPlan> = {},
   resume = false,
+  onEvent: (event: StageEvent) => void = () => undefined,
 ): Promise<{ best: number; events: StageEvent[] }> {
   const events: StageEvent[] = [];
   const request = { out: out(name), stage: 'sft', config: {}, seed: 1, device: 'cpu', resume, fingerprints: {} };
-  const run = await openRunFolder({ ...request, onEvent: (event) => events.push(event) });
+  const run = await openRunFolder({
+    ...request,
+    onEvent: (event) => {
+      events.push(event);
+      onEvent(event);
+    },
+  });
   const learner = await newLearner();
   try {
     const best = await trainLoop({
@@ -94,6 +104,45 @@ describe('of steps that are equally good', () => {
   it('or the one that a second metric prefers', async () => {
     expect((await train('second', { evaluate, best: { ...best, tie: 'eval_loss' } })).best).toBe(3);
   });
+});
+
+const curvesOf = (name: string): [string, number[][]][] =>
+  Array.from(readScalars(join(out(name), 'tensorboard')), ([tag, points]) => [
+    tag,
+    points.map((p) => [p.step, p.value]),
+  ]);
+
+describe('a run that stopped before a look at held-out data', () => {
+  const evaluate = (step: number): Promise<{ eval_loss: number }> => Promise.resolve({ eval_loss: 1 / (1 + step) });
+  const after = (): Promise<void> => Promise.resolve();
+
+  it.each([0, 2])(
+    'has its figures once, though it was killed when it had just made up for it (%s steps)',
+    async (at) => {
+      const name = (which: string): string => `${which}-${at}`;
+      await train(name('alone'), { evaluate, after });
+      const controller = new AbortController();
+      const giveUp = (step: number): Promise<{ eval_loss: number }> => {
+        if (step !== at) return evaluate(step);
+        controller.abort();
+        return Promise.reject(controller.signal.reason as Error);
+      };
+      const stopped = train(name('stopped'), { evaluate: giveUp, after, signal: controller.signal });
+      await expect(stopped).rejects.toThrow(Interrupted);
+      // What a kill right after the figures were written leaves is what is there at that moment.
+      await train(name('stopped'), { evaluate, after }, true, (event) => {
+        if (event.type !== 'metrics' || event.step !== at) return;
+        cpSync(out(name('stopped')), out(name('killed')), { recursive: true });
+        rmSync(join(out(name('killed')), LOCK_FILE));
+      });
+      expect(rowsOf(name('killed')).at(-1)).toMatchObject({ step: at, values: { eval_loss: 1 / (1 + at) } });
+      await train(name('killed'), { evaluate, after }, true);
+      for (const which of ['stopped', 'killed']) {
+        expect(rowsOf(name(which)), which).toEqual(rowsOf(name('alone')));
+        expect(curvesOf(name(which)), which).toEqual(curvesOf(name('alone')));
+      }
+    },
+  );
 });
 
 describe('what fails in the midst', () => {

@@ -69,6 +69,8 @@ const stateSchema = z.strictObject({
   stability: stabilityState.prefault({}),
   /** What is still due after the step: the look at held-out data, then what `after` does. */
   todo: z.enum(['evaluate', 'after', 'nothing']).default('nothing'),
+  /** Where something is due: the sizes of the files of rows and events before it was begun. */
+  recorded: z.record(z.string(), z.int()).nullable().default(null),
 });
 type LoopState = z.output<typeof stateSchema>;
 
@@ -94,6 +96,7 @@ export async function trainLoop(plan: LoopPlan): Promise<number> {
     carried: null,
     stability: stabilityState.parse({}),
     todo: 'evaluate',
+    recorded: null,
   };
   let done = 0;
   if (run.resumeFrom !== undefined) ({ done, state } = await resume(plan, run.resumeFrom.path));
@@ -323,7 +326,7 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
   await plan.run.saveCheckpoint(
     {
       step,
-      state,
+      state: { ...state, recorded: state.todo === 'nothing' ? null : plan.run.recorded() },
       schema: stateSchema,
       anchor: state.stability.anchor,
       write: async (folder) => {
@@ -342,6 +345,8 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
 async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
   const { step, state } = await restore(plan, path);
   plan.carried?.load(state.carried);
+  // A run that went on from here before may have been killed between a look at held-out data and its own checkpoint.
+  if (state.recorded !== null) plan.run.forgetAfter(state.recorded);
   // A run that was killed between the two has saved a checkpoint, but not removed those that it makes superfluous.
   if (plan.replay !== true) await plan.run.prune(CHECKPOINTS_KEPT);
   return { done: step, state };
