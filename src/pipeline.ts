@@ -97,7 +97,7 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
   await once('grpo', { model: models.policy, quantization, adapter, rm: reward, lora, grpo: config.grpo }, grpo);
   await once(
     'evaluation',
-    { candidates, rm: reward, generate: config.generate, evaluate: config.evaluate },
+    { candidates, quantization, rm: reward, generate: config.generate, evaluate: config.evaluate },
     evaluateModels,
   );
   await writeRunReport(out);

@@ -1,6 +1,6 @@
 import { grpoSection } from '../../src/config/grpo.js';
 import { Decoder } from '../../src/generation/decoder.js';
-import { openPolicy } from '../../src/generation/policy.js';
+import { openPolicy, writingModel } from '../../src/generation/policy.js';
 import { unfiltered } from '../../src/generation/sampling-settings.js';
 import { stream } from '../../src/random.js';
 import { Runtime, type DeviceTensor } from '../../src/runtime/runtime.js';
@@ -15,7 +15,7 @@ export async function generate(setup: Setup, batchSize: number): Promise<Work> {
   const policy = await openPolicy(setup.model, undefined, setup);
   const runtime = new Runtime({ threads: setup.threads });
   const { lora, tensors } = freshAdapter(policy);
-  const decoder = await Decoder.create(runtime, { ...policy.model, lora });
+  const decoder = await Decoder.create(runtime, { ...(await writingModel(policy, runtime.device)), lora });
   const adapter: Record<string, DeviceTensor> = {};
   for (const [name, tensor] of tensors) adapter[name] = await runtime.upload(tensor);
   const asked = await prompts(setup, policy, batchSize);

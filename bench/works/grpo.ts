@@ -1,7 +1,7 @@
 import { grpoSection } from '../../src/config/grpo.js';
 import { loadConfig } from '../../src/config/load.js';
 import { Decoder, type Completion } from '../../src/generation/decoder.js';
-import { openPolicy } from '../../src/generation/policy.js';
+import { openPolicy, writingModel } from '../../src/generation/policy.js';
 import { Scorer } from '../../src/generation/scorer.js';
 import { zeros, type Tensor } from '../../src/graph/tensor.js';
 import { stream } from '../../src/random.js';
@@ -50,7 +50,7 @@ export async function grpo(setup: Setup): Promise<Work> {
     frozen: policy.model.weights,
     adamw: section,
   });
-  const sampler = (await openPolicy(model, undefined, { quantization })).model;
+  const sampler = await writingModel(await openPolicy(model, undefined, { quantization }), runtime.device);
   const rewards = await Rewards.open(runtime, config, new CopyIndex([]), () => undefined);
   const decoder = await Decoder.create(runtime, { ...sampler, lora });
   let writing = 0;

@@ -56,7 +56,7 @@ export const grpoSection = z
     topK: key(count(0).default(0), 'Likeliest tokens kept in rollouts; 0 keeps all.'),
     samplerQuantization: key(
       z.enum(['float32', 'int8', 'int4', 'nf4']).optional(),
-      'How the base multiplies where completions are written; as in training if not given.',
+      'How the base multiplies where completions are written; as in training if not given, but nf4 with its values in bytes.',
     ),
     samplerTolerance: key(
       z.number().min(0).default(0.01),

@@ -154,6 +154,7 @@ export const stageSchemas = {
     .strictObject({
       ...runKeys('evaluate'),
       model: policy,
+      quantization: writing,
       adapter: adapter('Adapter folder to put on the model.'),
       rm: reward,
       data,

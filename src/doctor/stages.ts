@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { readJsonObject } from '../checkpoints/files.js';
 import type { DoctorConfig } from '../config/stages.js';
 import { UserError } from '../errors.js';
+import { writingForm } from '../generation/policy.js';
 import { modelHere } from '../hub/local-model.js';
 import { judgeParts, writingParts } from '../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../memory/plan.js';
@@ -64,16 +65,18 @@ export async function planStages(config: DoctorConfig): Promise<StagePlan[]> {
   ];
 }
 
-/** What writing to the held-out prompts takes, in the form in which the weights are stored. */
+/** What writing to the held-out prompts takes. */
 function evaluationMemory(
   config: CausalConfig,
   judge: ModelConfig,
-  { lora, generate, grpo, rm }: DoctorConfig,
+  { quantization, lora, generate, grpo, rm }: DoctorConfig,
 ): MemoryPlan {
   const rows = generate.batchSize;
   const writing = { rows, prompts: rows, promptLength: grpo.maxPromptLength, newTokens: generate.maxNewTokens };
   return planOf([
-    ...overLayers(config, (model) => writingParts({ config: model, lora }, writing)),
+    ...overLayers(config, (model) =>
+      writingParts({ config: model, lora, quantization: writingForm(quantization, 'cpu') }, writing),
+    ),
     ...overLayers(judge, (model) => judgeParts(model, rows, rm.maxLength)),
   ]);
 }

@@ -3,6 +3,7 @@ import { loraOf } from '../checkpoints/adapter-config.js';
 import { loadTensors, openModelFolder, type ModelFolder } from '../checkpoints/model-folder.js';
 import { withQuantized } from '../checkpoints/quantized/prepared.js';
 import { UserError } from '../errors.js';
+import type { Device } from '../config/common.js';
 import type { Tensor } from '../graph/tensor.js';
 import { writes, type CausalConfig } from '../models/config/causal.js';
 import { channelSources } from '../models/channel-sources.js';
@@ -75,6 +76,20 @@ export async function openPolicy(
   const tensors = await loadTensors(adapter.weights, loraNamesOf(adapter));
   const adapted = { ...base, weights: new Map([...base.weights, ...saved]), lora: loraOf(adapter) };
   return { ...opened, model: adapted, adapter: Object.fromEntries(tensors) };
+}
+
+/**
+ * The form in which a base writes texts where no other is asked for: its own, but for NF4 on a processor, where a product
+ * widens the whole matrix however few rows there are. There it is the values of the codes rounded to bytes.
+ */
+export const writingForm = (quantization: Quantization, device: Device): Quantization =>
+  quantization === 'nf4' && device === 'cpu' ? 'bytes' : quantization;
+
+/** A policy's model as it writes texts; see `writingForm`. The form is prepared where it is another. */
+export async function writingModel({ model, folder, config }: Policy, device: Device): Promise<CausalModel> {
+  const quantization = writingForm(model.quantization ?? 'float32', device);
+  if (quantization !== 'bytes') return model;
+  return { ...model, quantization, weights: await withQuantized(folder, channelSources(config), quantization) };
 }
 
 /** Copies an adapter's weights to where computation happens, once for many runs; nothing where there is no adapter. */

@@ -5,18 +5,20 @@ import {
   add,
   concat,
   dropoutMask,
+  bytesMatmul,
   int4Matmul,
   int8Matmul,
   matmul,
   mul,
   nf4Matmul,
   streamedMatmul,
+  type BytesMatrix,
   type Int4Matrix,
   type Int8Matrix,
   type Nf4Matrix,
 } from '../ops/build.js';
 import { NF4_BLOCK, NF4_VALUES } from '../ops/nf4.js';
-import { INT4_BLOCK } from '../ops/quantized.js';
+import { BYTES_BLOCK, INT4_BLOCK } from '../ops/quantized.js';
 
 /** Low-rank adapters on linear layers (Hu et al., 2021, https://arxiv.org/abs/2106.09685). */
 export interface LoraSettings {
@@ -92,14 +94,18 @@ class DropoutSource {
   }
 }
 
-/** The form in which the frozen base multiplies: as it is stored, or rounded to 8 or 4 bits beforehand. */
-export type Quantization = 'float32' | 'int8' | 'int4' | 'nf4';
+/**
+ * The form in which the frozen base multiplies: as it is stored, or rounded to 8 or 4 bits beforehand. `bytes` is what a base
+ * in NF4 writes with: the values of its codes, and the head, rounded to 8 bits.
+ */
+export type Quantization = 'float32' | 'int8' | 'int4' | 'nf4' | 'bytes';
 
 /** The matrix of a linear layer, Hugging Face's (out, in), in the form in which the base is kept. */
 export type LinearWeight =
   | { readonly form: 'float32'; readonly weight: Value }
   | { readonly form: 'int8'; readonly matrix: Int8Matrix }
   | { readonly form: 'int4'; readonly matrix: Int4Matrix }
+  | { readonly form: 'bytes'; readonly matrix: BytesMatrix }
   | { readonly form: 'nf4'; readonly matrix: Nf4Matrix }
   /** As its file holds it, widened piece by piece in each product. */
   | { readonly form: 'streamed'; readonly weight: Value };
@@ -113,6 +119,8 @@ export function multiply(x: Value, weight: LinearWeight): Value {
       return int8Matmul(x, weight.matrix);
     case 'int4':
       return int4Matmul(x, weight.matrix);
+    case 'bytes':
+      return bytesMatmul(x, weight.matrix);
     case 'nf4':
       return nf4Matmul(x, weight.matrix);
     case 'streamed':
@@ -130,7 +138,7 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
   outputOutliers: `${name}.int8_output_outliers`,
 });
 
-export { INT4_BLOCK, NF4_BLOCK, NF4_VALUES };
+export { BYTES_BLOCK, INT4_BLOCK, NF4_BLOCK, NF4_VALUES };
 
 /** The same for 4 bits; see `Int4Matrix`. */
 export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, string>> => ({
@@ -140,6 +148,15 @@ export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, strin
 
 /** Whether a matrix with so many inputs can be kept in 4 bits: its rows are whole blocks. */
 export const fitsInt4 = (inputs: number): boolean => inputs % INT4_BLOCK === 0;
+
+/** The same for bytes; see `BytesMatrix`. */
+export const bytesNames = (name: string): Readonly<Record<keyof BytesMatrix, string>> => ({
+  packed: `${name}.bytes`,
+  scale: `${name}.bytes_scale`,
+});
+
+/** Whether a matrix with so many inputs can be kept in bytes: its rows are whole blocks. */
+export const fitsBytes = (inputs: number): boolean => inputs % BYTES_BLOCK === 0;
 
 /** The same for NF4; see `Nf4Matrix`. */
 export const nf4Names = (name: string): Readonly<Record<'codes' | 'absmax', string>> => ({
@@ -189,7 +206,7 @@ export class ModelContext {
     this.lora = options.lora;
     this.quantization = options.quantization ?? 'float32';
     this.#recompute = options.recompute ?? false;
-    this.#streamed = options.streamed ?? this.quantization === 'nf4';
+    this.#streamed = options.streamed ?? (this.quantization === 'nf4' || this.quantization === 'bytes');
     this.copies = options.copies ?? 1;
     if (options.training === true) this.#dropout = new DropoutSource(graph, this.copies);
   }
@@ -223,7 +240,18 @@ export class ModelContext {
         },
       };
     }
-    if (this.quantization === 'nf4' && fitsNf4(name, [outputs, inputs])) {
+    if (this.quantization === 'bytes' && fitsBytes(inputs)) {
+      const blocks = inputs / BYTES_BLOCK;
+      const { packed, scale } = bytesNames(name);
+      return {
+        form: 'bytes',
+        matrix: {
+          packed: part(packed, 'uint8', [outputs, blocks, BYTES_BLOCK]),
+          scale: part(scale, 'float32', [outputs, blocks]),
+        },
+      };
+    }
+    if ((this.quantization === 'nf4' || this.quantization === 'bytes') && fitsNf4(name, [outputs, inputs])) {
       const { codes, absmax } = nf4Names(name);
       return {
         form: 'nf4',

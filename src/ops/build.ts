@@ -140,6 +140,18 @@ export interface Int4Matrix {
 export const int4Matmul = (x: Value, { packed, scale }: Int4Matrix): Value =>
   apply(x.graph, 'int4Matmul', [x, packed, scale], {});
 
+/** A frozen matrix W (N, K) of which every 64 entries of a row share a scale: W[n, k] = scale[n, k/64] · (byte − 128). */
+export interface BytesMatrix {
+  /** uint8 (N, K/64, 64) */
+  readonly packed: Value;
+  /** float32 (N, K/64) */
+  readonly scale: Value;
+}
+
+/** x (…, K) · Wᵀ → (…, N), to write texts with: a matrix in bytes has no gradient. */
+export const bytesMatmul = (x: Value, { packed, scale }: BytesMatrix): Value =>
+  apply(x.graph, 'bytesMatmul', [x, packed, scale], {});
+
 /** A frozen matrix (rows, columns) in NF4: see the op's record. */
 export interface Nf4Matrix {
   readonly rows: number;

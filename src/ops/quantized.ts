@@ -2,7 +2,7 @@ import { sizeOf, type Dim } from '../graph/dim.js';
 import type { TensorType, Value } from '../graph/graph.js';
 import { int8Matmul } from './build.js';
 import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
-import { nonDifferentiable, type Emitter, type OpRecords } from './record.js';
+import { nonDifferentiable, type Emitter, type NoAttributes, type OpRecord, type OpRecords } from './record.js';
 
 /** Largest magnitude of an 8-bit integer on either side of zero. */
 const LEVELS = 127;
@@ -12,6 +12,8 @@ const SMALLEST = 1e-30;
 
 /** Entries that share a scale. */
 export const INT4_BLOCK = 32;
+/** The same of a matrix in bytes, as many as in NF4. */
+export const BYTES_BLOCK = 64;
 
 type Parts<T> = [T, T, T, T, T, T, T];
 
@@ -118,7 +120,7 @@ export function productOfRows(
  * multiplied apart in float32, on the side where they are rows' entries ("LLM.int8()", Dettmers et al., 2022,
  * https://arxiv.org/abs/2208.07339): a channel that is large in every token would cost all others their precision.
  */
-export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
+export const quantized: OpRecords<'int8Matmul' | 'int4Matmul' | 'bytesMatmul'> = {
   // y = (x / r → 8 bits) · Q ∘ s · r, r = max |x| / 127 of each row; adjoint: y = (x ∘ s / r → 8 bits) · Qᵀ ∘ c · r
   int8Matmul: {
     infer: (inputs, { adjoint }) => {
@@ -148,8 +150,18 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
       return [() => int8Matmul(grad, matrix, !adjoint), ...inputs.slice(1).map(() => frozen)];
     },
   },
-  // W[n, k] = scale[n, k/32] · (entry − 8), entries 0…15. The product rounds blocks of 32 of x to 8 bits: each row alone.
-  int4Matmul: {
+  // W[n, k] = scale[n, k/32] · (entry − 8), entries 0…15
+  int4Matmul: blockwise(4, INT4_BLOCK),
+  // W[n, k] = scale[n, k/64] · (entry − 128), entries 0…255
+  bytesMatmul: blockwise(8, BYTES_BLOCK),
+};
+
+/**
+ * Products with a matrix whose rows are blocks of unsigned entries, each block with a scale. The product rounds x, too, to 8
+ * bits in blocks of as many entries: each row alone.
+ */
+function blockwise(bits: 4 | 8, size: number): OpRecord<NoAttributes> {
+  return {
     infer: (inputs) => {
       arity(inputs, 3);
       const [x, packed, scale] = inputs as [TensorType, TensorType, TensorType];
@@ -159,21 +171,21 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul'> = {
       const [outer, blocks] = [packed.shape[0]!, packed.shape[1]!];
       if (typeof outer !== 'number' || typeof blocks !== 'number')
         throw new RangeError('the matrix needs a fixed size');
-      requireShape(packed, [outer, blocks, INT4_BLOCK / 2], 'the matrix');
+      requireShape(packed, [outer, blocks, (size * bits) / 8], 'the matrix');
       requireShape(scale, [outer, blocks], 'the scales');
       requireAxis(x, x.shape.length - 1);
-      requireShape({ ...x, shape: x.shape.slice(-1) }, [blocks * INT4_BLOCK], 'a row of the left side');
+      requireShape({ ...x, shape: x.shape.slice(-1) }, [blocks * size], 'a row of the left side');
       return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), outer] }];
     },
     emit: (emitter, node) => {
       const inputs = node.inputs.map((input) => emitter.name(input));
       const [outer, blocks] = node.inputs[1]!.shape as [number, number];
-      const sizes = { K: blocks * INT4_BLOCK, N: outer, bits: 4, block_size: INT4_BLOCK, accuracy_level: 4 };
+      const sizes = { K: blocks * size, N: outer, bits, block_size: size, accuracy_level: 4 };
       return [emitter.node('MatMulNBits', inputs, sizes, 'com.microsoft')];
     },
-    vjp: nonDifferentiable('a matrix in 4 bits is there to write texts with'),
-  },
-};
+    vjp: nonDifferentiable(`a matrix in ${bits} bits is there to write texts with`),
+  };
+}
 
 /** Checks the parts of a matrix (K, N) in 8 bits, and returns K and N. */
 export function requireInt8(parts: readonly TensorType[]): readonly [inner: Dim, outer: Dim] {

@@ -117,6 +117,7 @@ export interface OpAttributes {
   matmul: { transA: boolean; transB: boolean };
   int8Matmul: { adjoint: boolean };
   int4Matmul: NoAttributes;
+  bytesMatmul: NoAttributes;
   nf4Matmul: { rows: number; columns: number; adjoint: boolean };
   streamedMatmul: { adjoint: boolean; piece: number };
   reduceSum: { axes: readonly number[]; keepDims: boolean };

@@ -5,7 +5,7 @@ import { UserError } from '../errors.js';
 import { compareModels, type Comparison, type TextRecord } from '../evaluation/compare.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
@@ -115,9 +115,9 @@ async function write(
   config: EvaluationConfig,
   signal: AbortSignal | undefined,
 ): Promise<TextRecord[]> {
-  const policy = await openPolicy(candidate.model, candidate.adapter);
+  const policy = await openPolicy(candidate.model, candidate.adapter, config);
   const tokenizer = requireTokenizer(policy);
-  const decoder = await Decoder.create(runtime, policy.model);
+  const decoder = await Decoder.create(runtime, await writingModel(policy, runtime.device));
   const { evaluate: settings, generate } = config;
   const jobs = prompts.flatMap((prompt) =>
     Array.from({ length: settings.seeds }, (_, sample) => ({

@@ -113,7 +113,7 @@ describe('texts', () => {
     expect(await write(PROMPTS, { ...greedy, adapter: join(folder, 'adapter') })).not.toEqual(texts);
   });
 
-  it.each(['int8', 'int4'])('on a base in %s repeat too, and its files are made once', async (quantization) => {
+  it.each(['int8', 'int4', 'nf4'])('on a base in %s repeat too, and its files are made once', async (quantization) => {
     vi.stubEnv('DUANZI_CACHE', join(folder, 'cache'));
     const flags = { quantization, adapter: join(folder, 'adapter'), seed: 3 };
     const texts = await write(PROMPTS, flags);

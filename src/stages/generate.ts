@@ -5,7 +5,7 @@ import { promptOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder, type Completion } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, uploadAdapter, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, uploadAdapter, writingModel, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
@@ -37,7 +37,7 @@ export async function* generate(
   const runtime = await openRuntime(config, context);
   try {
     const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);
-    const decoder = await Decoder.create(runtime, policy.model);
+    const decoder = await Decoder.create(runtime, await writingModel(policy, runtime.device));
     const adapter = await uploadAdapter(runtime, policy);
     const { bestOf } = section;
     const asked = prompts.flatMap((prompt) => Array<Prompt>(bestOf).fill(prompt));

@@ -11,7 +11,7 @@ import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
@@ -146,11 +146,13 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
         adamw: section,
       });
       const adapted = { ...policy.model, lora };
-      const form = section.samplerQuantization ?? quantization;
+      const form = section.samplerQuantization;
       const sampler =
-        form === quantization
-          ? adapted
-          : { ...(await openPolicy(base, undefined, { quantization: form })).model, lora };
+        form === undefined
+          ? { ...(await writingModel(policy, runtime.device)), lora }
+          : form === quantization
+            ? adapted
+            : { ...(await openPolicy(base, undefined, { quantization: form })).model, lora };
       const reference = Object.fromEntries(
         [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
       );

@@ -7,7 +7,7 @@ import { UserError } from '../errors.js';
 import { placeOf, type Row } from '../data/row.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import type { Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
@@ -98,7 +98,7 @@ async function learn(given: SftConfig, context: StageContext): Promise<string> {
       causalGraph(policy.config, { lora, quantization, statistics: true }).graph,
       policy.model.weights,
     );
-    const decoder = await Decoder.create(runtime, { ...policy.model, lora });
+    const decoder = await Decoder.create(runtime, { ...(await writingModel(policy, runtime.device)), lora });
 
     const perStep = section.batchSize * section.gradientAccumulationSteps;
     const order = new EpochOrder(samples.count, perStep, config.seed);

@@ -182,6 +182,15 @@ describe('a sampler on a rounded base', () => {
     expect(Math.abs(values!['kl']!)).toBeLessThan(1e-6);
   });
 
+  it('of a base in NF4 has its values in bytes: nearly the policy, which is measured and corrected for all the same', async () => {
+    const out = await run('nf4-run', { ...once, quantization: 'nf4', 'grpo.samplerTolerance': 0 });
+    const [values] = trained(out);
+    expect(values![DIFFERENCE]).toBeGreaterThan(0);
+    expect(values![DIFFERENCE]).toBeLessThan(0.1);
+    expect(values![RATIO]).not.toBe(1);
+    expect(values![RATIO]).toBeCloseTo(1, 1);
+  });
+
   it('that learns too is the policy', async () => {
     const out = await run('int8-run', { ...once, quantization: 'int8' });
     const [values] = trained(out);

@@ -8,11 +8,11 @@ import { quantizeFourBit, scalesOf } from '../../src/checkpoints/quantized/four-
 import { readFourBit } from '../../src/checkpoints/quantized/stored-four-bit.js';
 import { readFloats, readTensor, type TensorInfo } from '../../src/checkpoints/safetensors.js';
 import { bytesOf } from '../../src/checkpoints/stored-dtype.js';
-import { Decoder } from '../../src/generation/decoder.js';
-import { openPolicy, type Policy } from '../../src/generation/policy.js';
+import { Decoder, type CausalModel } from '../../src/generation/decoder.js';
+import { openPolicy, writingModel, type Policy } from '../../src/generation/policy.js';
 import { unfiltered } from '../../src/generation/sampling-settings.js';
 import { wrap, type Tensor } from '../../src/graph/tensor.js';
-import { nf4Names, type Quantization } from '../../src/nn/context.js';
+import { bytesNames, NF4_BLOCK, NF4_VALUES, nf4Names, type Quantization } from '../../src/nn/context.js';
 import { stream } from '../../src/random.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
@@ -121,23 +121,57 @@ describe('a base in NF4', () => {
     });
   });
 
+  const write = async (
+    model: string,
+    quantization: Quantization,
+    form: (policy: Policy) => CausalModel | Promise<CausalModel> = ({ model }) => model,
+  ): Promise<{ ids: number[][]; logProbs: number[] }> => {
+    const decoder = await Decoder.create(runtime, await form(await openPolicy(model, undefined, { quantization })));
+    const completions = await decoder.generate([[301, 302, 303], [450]], {
+      maxNewTokens: 12,
+      sampling: { ...unfiltered, temperature: 0 },
+      eosTokenIds: new Set(),
+      padTokenId: 0,
+      batchSize: 2,
+      random: () => ({ uniform: () => 0.5 }),
+    });
+    await decoder.dispose();
+    return { ids: completions.map(({ ids }) => ids), logProbs: completions.flatMap(({ logProbs }) => logProbs) };
+  };
+
   it('writes what the model with its dequantised weights writes', async () => {
     const dequantised = join(cache, 'writing');
     await quantizeModel(NANO, dequantised, { kind: 'nf4', nested: true });
-    const write = async (model: string, quantization: Quantization): Promise<number[][]> => {
-      const policy = await openPolicy(model, undefined, { quantization });
-      const decoder = await Decoder.create(runtime, policy.model);
-      const completions = await decoder.generate([[301, 302, 303], [450]], {
-        maxNewTokens: 12,
-        sampling: { ...unfiltered, temperature: 0 },
-        eosTokenIds: new Set(),
-        padTokenId: 0,
-        batchSize: 2,
-        random: () => ({ uniform: () => 0.5 }),
-      });
-      await decoder.dispose();
-      return completions.map(({ ids }) => ids);
-    };
-    expect(await write(NANO, 'nf4')).toEqual(await write(dequantised, 'float32'));
+    expect((await write(NANO, 'nf4')).ids).toEqual((await write(dequantised, 'float32')).ids);
+  });
+
+  it('writes with its codes in bytes on a processor, near to what it is and far from what it was made of', async () => {
+    const exact = await write(NANO, 'nf4');
+    const near = await write(NANO, 'nf4', async (policy) => writingModel(policy, 'cpu'));
+    const model = await write(NANO, 'nf4', async (policy) => writingModel(policy, 'webgpu'));
+    expect(model).toEqual(exact);
+    expect(near.ids).toEqual(exact.ids);
+    const furthest = (from: readonly number[]): number =>
+      Math.max(...exact.logProbs.map((value, i) => Math.abs(value - from[i]!)));
+    expect(furthest(near.logProbs)).toBeGreaterThan(0);
+    expect(furthest(near.logProbs)).toBeLessThan(0.1 * furthest((await write(NANO, 'float32')).logProbs));
+  });
+
+  it('keeps the values of its codes within half a step of 1/127 of their scale', async () => {
+    const { weights } = await writingModel(await openPolicy(NANO, undefined, { quantization: 'nf4' }), 'cpu');
+    const read = async (name: string): Promise<ArrayLike<number>> =>
+      (await readTensor(weights.get(name) as TensorInfo)) as Uint8Array | Float32Array;
+    const matrix = [...weights.keys()].find((name) => name.endsWith('down_proj.weight'))!;
+    const [own, bytes] = [nf4Names(matrix), bytesNames(matrix)];
+    const [codes, absmax] = [await read(own.codes), (await readFloats(weights.get(own.absmax) as TensorInfo)).data];
+    const packed = await read(bytes.packed);
+    const scale = (await readFloats(weights.get(bytes.scale) as TensorInfo)).data;
+    expect(packed.length).toBe(2 * codes.length);
+    for (let i = 0; i < packed.length; i++) {
+      const code = i % 2 === 0 ? codes[i >> 1]! >> 4 : codes[i >> 1]! & 15;
+      const largest = absmax[Math.floor(i / NF4_BLOCK)]!;
+      const off = Math.abs((packed[i]! - 128) * scale[Math.floor(i / NF4_BLOCK)]! - NF4_VALUES[code]! * largest);
+      if (off > (0.5001 * largest) / 127) throw new Error(`entry ${i} is off by ${off} of ${largest}`);
+    }
   });
 });

@@ -6,6 +6,7 @@ import { explainFileError } from '../files.js';
 import { weightsFingerprint } from '../fingerprint.js';
 import type { ModelFolder } from '../model-folder.js';
 import { readHeader, type TensorInfo } from '../safetensors.js';
+import { writeBytes } from './bytes.js';
 import { writeInt4 } from './int4.js';
 import { writeInt8 } from './int8.js';
 import { writeNf4 } from './nf4.js';
@@ -15,11 +16,15 @@ const VERSION = 3;
 
 type Write = (folder: ModelFolder, matrices: ReadonlyMap<string, ChannelSource>, file: string) => Promise<void>;
 
-const WRITERS = {
+type Form = 'int8' | 'int4' | 'nf4' | 'bytes';
+
+const WRITERS: Record<Form, Write> = {
   int8: ({ weights }, matrices, file) => writeInt8(weights, matrices, file),
   int4: ({ weights }, matrices, file) => writeInt4(weights, matrices.keys(), file),
   nf4: (folder, matrices, file) => writeNf4(folder, matrices.keys(), file),
-} satisfies Record<string, Write>;
+  bytes: async (folder, matrices, file) =>
+    writeBytes(await withQuantized(folder, matrices, 'nf4'), matrices.keys(), file),
+};
 
 /**
  * The weights of a model and, beside them, the 8-bit or a 4-bit form of its matrices. That form is made when a model is
@@ -30,7 +35,7 @@ const WRITERS = {
 export async function withQuantized(
   folder: ModelFolder,
   matrices: ReadonlyMap<string, ChannelSource>,
-  form: keyof typeof WRITERS,
+  form: Form,
 ): Promise<ReadonlyMap<string, TensorInfo>> {
   const cache = join(cacheFolder(), form);
   const file = join(cache, `${await weightsFingerprint(folder.dir)}-v${VERSION}.safetensors`);
@@ -40,5 +45,7 @@ export async function withQuantized(
     });
     await WRITERS[form](folder, matrices, file);
   }
-  return new Map([...folder.weights, ...(await readHeader(file)).tensors]);
+  // Bytes are made of NF4's codes, with which matrices that do not fit them multiply.
+  const weights = form === 'bytes' ? await withQuantized(folder, matrices, 'nf4') : folder.weights;
+  return new Map([...weights, ...(await readHeader(file)).tensors]);
 }

@@ -1,4 +1,5 @@
 import type { GrpoConfig } from '../../config/stages.js';
+import { writingForm } from '../../generation/policy.js';
 import { scorerGraph } from '../../generation/scorer.js';
 import {
   adapterNames,
@@ -57,7 +58,7 @@ export function grpoMemory(
       ...sessionParts('scoring', scoring),
       ...learnerParts(trainable),
       ...writingParts(
-        { config: model, lora, quantization: grpo.samplerQuantization ?? quantization },
+        { config: model, lora, quantization: grpo.samplerQuantization ?? writingForm(quantization, 'cpu') },
         {
           rows: completionsAtOnce,
           prompts: Math.ceil(completionsAtOnce / numGenerations),

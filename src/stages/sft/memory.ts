@@ -1,4 +1,5 @@
 import type { SftConfig } from '../../config/stages.js';
+import { writingForm } from '../../generation/policy.js';
 import { learnerParts, mappedPart, sessionParts, sharedPart, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
@@ -35,7 +36,7 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
       mappedPart({ quantization }, validation),
       ...sessionParts('validation', validation),
       ...learnerParts(trainable),
-      ...writingParts({ config: model, lora, quantization }, written),
+      ...writingParts({ config: model, lora, quantization: writingForm(quantization, 'cpu') }, written),
     ];
   });
   return planOf(parts);

@@ -4,8 +4,8 @@ import { quantizeInt4 } from '../checkpoints/quantized/int4.js';
 import { wrap } from '../graph/tensor.js';
 import { stream } from '../random.js';
 import { Runtime } from '../runtime/runtime.js';
-import { int4Matmul } from './build.js';
-import { INT4_BLOCK } from './quantized.js';
+import { bytesMatmul, int4Matmul } from './build.js';
+import { BYTES_BLOCK, INT4_BLOCK } from './quantized.js';
 import { newGraph } from './registry.js';
 
 const runtime = new Runtime({ threads: 1 });
@@ -52,38 +52,50 @@ describe('quantizeInt4', () => {
   });
 });
 
-describe('int4Matmul', () => {
-  const [inner, outer] = [2 * INT4_BLOCK, 24];
-  const random = stream(2, 'int4');
-  const weight = Float32Array.from({ length: outer * inner }, () => random.normal());
-  const form = rounded(weight);
+const forms = [
+  { name: 'int4Matmul', multiply: int4Matmul, bits: 4, block: INT4_BLOCK },
+  { name: 'bytesMatmul', multiply: bytesMatmul, bits: 8, block: BYTES_BLOCK },
+];
+
+describe.each(forms)('$name', ({ name, multiply, bits, block }) => {
+  const [inner, outer, width] = [2 * block, 24, (block * bits) / 8];
+  const random = stream(2, name);
+  const packed = Uint8Array.from({ length: outer * 2 * width }, () => random.integer(256));
+  const scales = Float32Array.from({ length: outer * 2 }, () => random.normal() / 2 ** bits);
+  const zero = 2 ** (bits - 1);
+  const matrix = Float32Array.from({ length: outer * inner }, (_, i) => {
+    const entry = bits === 8 ? packed[i]! : (packed[i >> 1]! >> (4 * (i % 2))) & 15;
+    return scales[Math.floor(i / block)]! * (entry - zero);
+  });
 
   async function product(rows: Float32Array, leading: readonly number[]): Promise<Float32Array> {
     const graph = newGraph();
     const names = ['A', 'B'].slice(0, leading.length);
     const x = graph.input('x', 'float32', [...names, inner]);
-    const packed = graph.input('packed', 'uint8', [outer, 2, INT4_BLOCK / 2]);
-    graph.output('y', int4Matmul(x, { packed, scale: graph.input('scale', 'float32', [outer, 2]) }));
+    const parts = {
+      packed: graph.input('packed', 'uint8', [outer, 2, width]),
+      scale: graph.input('scale', 'float32', [outer, 2]),
+    };
+    graph.output('y', multiply(x, parts));
     const program = await runtime.compile(graph);
     const { y } = await program.run({
       x: wrap('float32', [...leading, inner], rows),
-      packed: wrap('uint8', [outer, 2, INT4_BLOCK / 2], form.packed),
-      scale: wrap('float32', [outer, 2], form.scales),
+      packed: wrap('uint8', [outer, 2, width], packed),
+      scale: wrap('float32', [outer, 2], scales),
     });
     expect(y!.shape).toEqual([...leading, outer]);
     return y!.data as Float32Array;
   }
 
-  it('multiplies with the matrix that the 4 bits stand for, but for 8 bits of each block of the left side', async () => {
-    const matrix = restored(form);
+  it('multiplies with the matrix that the entries stand for, but for 8 bits of each block of the left side', async () => {
     const rows = Float32Array.from({ length: 6 * inner }, () => random.normal());
     const y = await product(rows, [2, 3]);
     for (let r = 0; r < 6; r++) {
       for (let n = 0; n < outer; n++) {
         let [exact, allowed] = [0, 1e-5];
-        for (let start = 0; start < inner; start += INT4_BLOCK) {
+        for (let start = 0; start < inner; start += block) {
           let [largest, magnitude] = [0, 0];
-          for (let k = start; k < start + INT4_BLOCK; k++) {
+          for (let k = start; k < start + block; k++) {
             exact += rows[r * inner + k]! * matrix[n * inner + k]!;
             largest = Math.max(largest, Math.abs(rows[r * inner + k]!));
             magnitude += Math.abs(matrix[n * inner + k]!);
@@ -107,12 +119,14 @@ describe('int4Matmul', () => {
   it('refuses what does not fit', () => {
     const graph = newGraph();
     const x = graph.input('x', 'float32', ['N', inner]);
-    const packed = graph.input('packed', 'uint8', [outer, 2, INT4_BLOCK / 2]);
-    const scale = graph.input('scale', 'float32', [outer, 2]);
-    expect(() => int4Matmul(graph.input('narrow', 'float32', ['N', 32]), { packed, scale })).toThrow(
-      'a row of the left side must be (64), got (32)',
+    const parts = {
+      packed: graph.input('packed', 'uint8', [outer, 2, width]),
+      scale: graph.input('scale', 'float32', [outer, 2]),
+    };
+    expect(() => multiply(graph.input('narrow', 'float32', ['N', block]), parts)).toThrow(
+      `a row of the left side must be (${inner}), got (${block})`,
     );
-    expect(() => int4Matmul(x, { packed, scale: graph.input('few', 'float32', [outer, 1]) })).toThrow('the scales');
-    expect(() => int4Matmul(x, { packed: scale, scale })).toThrow('takes uint8');
+    expect(() => multiply(x, { ...parts, scale: graph.input('few', 'float32', [outer, 1]) })).toThrow('the scales');
+    expect(() => multiply(x, { ...parts, packed: parts.scale })).toThrow('takes uint8');
   });
 });
