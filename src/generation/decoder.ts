@@ -10,7 +10,7 @@ import { outputBlockSums } from './block-sums.js';
 import { KeyValueCache } from './key-value-cache.js';
 import type { SamplingSettings } from './sampling-settings.js';
 import { passesOf, WaitingPrompts, type Prompt } from './waiting-prompts.js';
-import { TokenDrawer, type Draw, type DrawnToken } from './token-drawer.js';
+import { TokenDrawer, type DrawnToken } from './token-drawer.js';
 
 /** A causal model as the generation code takes it: the base's weights in their files, an adapter's as feeds. */
 export interface CausalModel {
@@ -204,20 +204,16 @@ export class Decoder {
           return { row, at };
         }),
       );
-      const drawn = await this.#run(
+      const outputs = await this.#run(
         {
           input_ids: wrap('int32', shape, inputIds),
           past_length: vector(prompts.map(() => 0)),
           output_index: vector(prompts.map(({ ids }, i) => i * length + ids.length - 1)),
         },
-        {
-          past: nothing,
-          fresh: cache,
-          probabilities,
-          options,
-          draws: started.map(({ row, at }) => ({ row: at, random: row.random })),
-        },
+        { past: nothing, fresh: cache, probabilities, options },
       );
+      const draws = started.map(({ row, at }) => ({ row: at, random: row.random }));
+      const drawn = await this.drawer.draw(draws, outputs, probabilities, options.sampling);
       for (const [i, { row }] of started.entries()) append(row, drawn[i]!);
       return { cache, rows: started };
     } catch (error) {
@@ -234,7 +230,7 @@ export class Decoder {
     options: DecodeOptions,
     { cache, fresh, probabilities }: { cache: KeyValueCache; fresh: KeyValueCache; probabilities: DeviceTensor },
   ): Promise<void> {
-    const drawn = await this.#run(
+    const outputs = await this.#run(
       {
         input_ids: tensor(
           'int32',
@@ -244,12 +240,15 @@ export class Decoder {
         past_length: vector(rows.map(({ length }) => length)),
         output_index: vector([...rows.keys()]),
       },
-      { past: cache, fresh, probabilities, options, draws: rows.map(({ random }, row) => ({ row, random })) },
+      { past: cache, fresh, probabilities, options },
     );
-    await fresh.copyRows(
-      cache,
-      rows.map(({ length: at }, row) => ({ from: row, to: row, length: 1, at })),
-    );
+    // While the runtime copies, the tokens are drawn here.
+    const blocks = rows.map(({ length: at }, row) => ({ from: row, to: row, length: 1, at }));
+    const draws = rows.map(({ random }, row) => ({ row, random }));
+    const [drawn] = await Promise.all([
+      this.drawer.draw(draws, outputs, probabilities, options.sampling),
+      fresh.copyRows(cache, blocks),
+    ]);
     for (const [i, row] of rows.entries()) {
       row.length++;
       append(row, drawn[i]!);
@@ -258,22 +257,14 @@ export class Decoder {
 
   async #run(
     feeds: Record<string, Tensor>,
-    on: {
-      past: KeyValueCache;
-      fresh: KeyValueCache;
-      probabilities: DeviceTensor;
-      options: DecodeOptions;
-      draws: readonly Draw[];
-    },
-  ): Promise<DrawnToken[]> {
+    on: { past: KeyValueCache; fresh: KeyValueCache; probabilities: DeviceTensor; options: DecodeOptions },
+  ): Promise<Record<string, Tensor>> {
     const { sampling, adapter } = on.options;
     const count = feeds['output_index']!.shape[0]!;
-    const probabilities = on.probabilities.rows(count);
-    const outputs = await this.program.run(
+    return this.program.run(
       { ...feeds, ...this.drawer.feeds(sampling), ...on.past.past(count), ...adapter },
-      { ...on.fresh.fresh(count), probabilities },
+      { ...on.fresh.fresh(count), probabilities: on.probabilities.rows(count) },
     );
-    return this.drawer.draw(on.draws, outputs, probabilities, sampling);
   }
 }
 

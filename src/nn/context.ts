@@ -196,6 +196,7 @@ export class ModelContext {
   readonly #streamed: boolean;
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
+  readonly #adapterInputs = new Map<Value, Value>();
   readonly #dropout: DropoutSource | undefined;
 
   constructor(
@@ -297,6 +298,16 @@ export class ModelContext {
    */
   dropout(x: Value, rate: number, axis: number | null = 0): Value {
     return this.#dropout?.apply(x, rate, axis) ?? x;
+  }
+
+  /** x under the adapter's dropout: all modules that read the same x read the same of it. */
+  adapterInput(x: Value): Value {
+    let dropped = this.#adapterInputs.get(x);
+    if (dropped === undefined) {
+      dropped = this.dropout(x, this.lora?.dropout ?? 0);
+      this.#adapterInputs.set(x, dropped);
+    }
+    return dropped;
   }
 
   #declare(known: Map<string, Value>, name: string, shape: readonly Dim[], dtype = this.dtype): Value {

@@ -13,7 +13,7 @@ export function linear(
   module: string,
   sizes: { inputs: number; outputs: number; bias?: boolean; dropped?: (rate: number) => Value },
 ): Value {
-  const { inputs, outputs, bias = false, dropped = (rate: number) => context.dropout(x, rate) } = sizes;
+  const { inputs, outputs, bias = false, dropped = () => context.adapterInput(x) } = sizes;
   let y = multiply(x, context.linearWeight(`${module}.weight`, [outputs, inputs]));
   if (bias) y = add(y, context.weight(`${module}.bias`, [outputs]));
   const { lora } = context;

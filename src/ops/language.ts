@@ -1,5 +1,5 @@
-import { formatShape, sameShape } from '../graph/dim.js';
-import type { TensorType, Value } from '../graph/graph.js';
+import { formatShape, sameShape, sizeOf, type Dim } from '../graph/dim.js';
+import type { Node, TensorType, Value } from '../graph/graph.js';
 import { add, exp, logSoftmax, mul, neg, reshape, rotary as rotate, slice, sub, sumTo } from './build.js';
 import {
   arity,
@@ -30,6 +30,38 @@ const column = (emitter: Emitter, name: string): string =>
 function halves(x: Value): [Value, Value] {
   const size = x.shape.at(-1) as number;
   return [slice(x, -1, 0, size / 2), slice(x, -1, size / 2, size)];
+}
+
+/**
+ * The processor's kernel for heads (…, H, D) that share the angles (…, 1, D/2) of their token, in float32; undefined for
+ * anything else.
+ */
+function rotatedHeads(emitter: Emitter, { inputs, outputs }: Node): string | undefined {
+  const [x, cosines, sines] = inputs as [Value, Value, Value];
+  const [heads, size] = x.shape.slice(-2);
+  if (emitter.device !== 'cpu' || x.dtype !== 'float32' || typeof heads !== 'number' || typeof size !== 'number') {
+    return undefined;
+  }
+  const tokens = x.shape.slice(0, -2);
+  if (tokens.length === 0 || !sameShape(cosines.shape, [...tokens, 1, size / 2])) return undefined;
+  const count = sizeOf(tokens);
+  const shaped = (name: string, shape: readonly Dim[]): string =>
+    emitter.typed(emitter.node('Reshape', [name, emitter.dims(shape)]), { dtype: 'float32', shape });
+  const angles = (value: Value): string =>
+    emitter.once(`angles ${emitter.name(value)}`, () => shaped(emitter.name(value), [count, size / 2]));
+  // The angles are those of the tokens in their order.
+  const rows = emitter.once(`numbers of tokens ${count}`, () => {
+    const scalar = emitter.node('Reshape', [emitter.dims([count]), emitter.constant('int64', [0], [])]);
+    const numbers = [emitter.constant('int64', [], [0]), scalar, emitter.constant('int64', [], [1])];
+    return emitter.node('Unsqueeze', [emitter.node('Range', numbers), emitter.constant('int64', [1], [0])]);
+  });
+  const rotated = emitter.node(
+    'RotaryEmbedding',
+    [shaped(emitter.name(x), [1, count, heads * size]), rows, angles(cosines), angles(sines)],
+    { num_heads: heads, rotary_embedding_dim: size },
+    'com.microsoft',
+  );
+  return shaped(rotated, outputs[0]!.shape);
 }
 
 export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'tokenEntropies' | 'rotary'> = {
@@ -110,6 +142,8 @@ export const language: OpRecords<'tokenLogProbs' | 'tokenLogProbsGrad' | 'tokenE
       return [x];
     },
     emit: (emitter, node) => {
+      const fused = rotatedHeads(emitter, node);
+      if (fused !== undefined) return [fused];
       const [x, cosines, sines] = node.inputs.map((input) => emitter.name(input)) as [string, string, string];
       const [first, second] = emitter.nodes(2, 'Split', [x], { axis: -1, num_outputs: 2 }) as [string, string];
       const times = (a: string, b: string): string => emitter.node('Mul', [a, b]);

@@ -239,4 +239,15 @@ export const modelCases: readonly OpCase[] = [
       })),
     ),
   ),
+  differentiable(
+    'rotary',
+    fc
+      .tuple(shape(1, 2), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 5 }))
+      .map(([tokens, heads, half]) => ({
+        operands: [float([...tokens, heads, 2 * half]), float([...tokens, 1, half]), float([...tokens, 1, half])],
+        build: ([x, cosines, sines]) => build.rotary(x!, cosines!, sines!),
+        reference: ([x, cosines, sines]) => reference.rotary(x!, cosines!, sines!),
+      })),
+    'heads that share the angles of their token',
+  ),
 ];
