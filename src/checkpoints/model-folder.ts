@@ -21,7 +21,7 @@ export interface ModelFolder {
   readonly config: ModelConfig;
   /** `generation_config.json` as it stands, where there is one. */
   readonly generationConfig: Readonly<Record<string, unknown>> | undefined;
-  /** Every token id that ends a text, ascending: of both configs and of the tokenizer, where that was given. */
+  /** Every token id that ends a text, ascending, of both configs; the tokenizer may know another. */
   readonly eosTokenIds: readonly number[];
   /** By their names; those that are stored in 4 bits as float32. */
   readonly weights: ReadonlyMap<string, TensorInfo>;
@@ -33,13 +33,9 @@ export interface ModelFolder {
  * Opens a model folder: `config.json`, `generation_config.json` if there is one, and the headers of
  * its weights: `model.safetensors`, else `pytorch_model.bin`, or the shards that the index of either names.
  *
- * @param options.tokenizerEosIds EOS ids that the tokenizer knows of
  * @throws UserError when the folder, a file or a shard is missing, or does not say what it should
  */
-export async function openModelFolder(
-  dir: string,
-  options: { tokenizerEosIds?: readonly number[] } = {},
-): Promise<ModelFolder> {
+export async function openModelFolder(dir: string): Promise<ModelFolder> {
   const files = await listModelFolder(dir);
   const configFile = join(dir, 'config.json');
   if (!files.has('config.json')) throw noConfig(dir, files);
@@ -50,7 +46,6 @@ export async function openModelFolder(
   const eosTokenIds = new Set([
     ...eosIdsOf(rawConfig, configFile),
     ...eosIdsOf(generationConfig ?? {}, generationFile),
-    ...(options.tokenizerEosIds ?? []),
   ]);
   parseQuantizationConfig(rawConfig, configFile);
   const { weights, quantized } = await openWeights(dir, files);

@@ -117,8 +117,9 @@ export class Decoder {
     private readonly drawer: TokenDrawer,
   ) {}
 
-  static async create(runtime: Runtime, model: CausalModel): Promise<Decoder> {
-    const program = await runtime.compile(decoderGraph(model), model.weights, { spins: true });
+  /** @param onSent called once the rest is up to the runtime's thread: see `Runtime.compile` */
+  static async create(runtime: Runtime, model: CausalModel, onSent?: () => void): Promise<Decoder> {
+    const program = await runtime.compile(decoderGraph(model), model.weights, { spins: true, onSent });
     return new Decoder(runtime, model, program, new TokenDrawer(model.config.vocabSize));
   }
 

@@ -30,20 +30,30 @@ export interface Policy {
   readonly padTokenId: number;
 }
 
+/** A causal model folder and, where asked for, an adapter, opened for token ids. */
+export type OpenedModel = Pick<Policy, 'folder' | 'config' | 'model' | 'adapter'>;
+
+interface OpenOptions {
+  /** The form in which the base multiplies; another than the stored one is prepared first. Default: float32. */
+  readonly quantization?: Quantization;
+}
+
 /**
  * Opens a causal model and an adapter for it.
  *
- * @param options.quantization the form in which the base multiplies; another than the stored one is prepared first
  * @throws UserError when a folder is missing or wrong, is no causal model, or the parts do not fit each other
  */
-export async function openPolicy(
+export async function openPolicy(modelDir: string, adapterDir?: string, options: OpenOptions = {}): Promise<Policy> {
+  return withTokenizer(await openCausal(modelDir, adapterDir, options));
+}
+
+/** The same without its tokenizer: a large one takes as long to read as a session to make. */
+export async function openCausal(
   modelDir: string,
   adapterDir?: string,
-  { quantization = 'float32' }: { readonly quantization?: Quantization } = {},
-): Promise<Policy> {
-  const tokenizer = await loadTokenizerIfThere(modelDir);
-  const eos = tokenizer?.special.eos;
-  const folder = await openModelFolder(modelDir, eos === undefined ? {} : { tokenizerEosIds: [eos] });
+  { quantization = 'float32' }: OpenOptions = {},
+): Promise<OpenedModel> {
+  const folder = await openModelFolder(modelDir);
   const { config } = folder;
   if (config.kind !== 'causal' || !writes(config)) {
     throw new UserError({
@@ -53,15 +63,10 @@ export async function openPolicy(
       fix: 'Give a causal language model, such as assets/nano-qwen3.',
     });
   }
-  if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, modelDir);
-  const eosTokenIds = new Set(folder.eosTokenIds);
-  const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? folder.eosTokenIds[0] ?? 0;
-  const chat = tokenizer === undefined ? undefined : await loadChatTemplate(modelDir, tokenizer);
-  const opened = { folder, config, tokenizer, chat, eosTokenIds, padTokenId };
   const weights =
     quantization === 'float32' ? folder.weights : await withQuantized(folder, channelSources(config), quantization);
   const base = { config, weights, quantization };
-  if (adapterDir === undefined) return { ...opened, model: base, adapter: undefined };
+  if (adapterDir === undefined) return { folder, config, model: base, adapter: undefined };
   const adapter = await openAdapter(adapterDir);
   checkAdapter(adapter, folder.weights);
   const saved = savedTensors(adapter);
@@ -75,7 +80,23 @@ export async function openPolicy(
   }
   const tensors = await loadTensors(adapter.weights, loraNamesOf(adapter));
   const adapted = { ...base, weights: new Map([...base.weights, ...saved]), lora: loraOf(adapter) };
-  return { ...opened, model: adapted, adapter: Object.fromEntries(tensors) };
+  return { folder, config, model: adapted, adapter: Object.fromEntries(tensors) };
+}
+
+/**
+ * An opened model with the tokenizer of its folder.
+ *
+ * @throws UserError when the tokenizer is broken or has more tokens than the model
+ */
+export async function withTokenizer(opened: OpenedModel): Promise<Policy> {
+  const { folder, config } = opened;
+  const tokenizer = await loadTokenizerIfThere(folder.dir);
+  if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, folder.dir);
+  const eos = tokenizer?.special.eos;
+  const eosTokenIds = [...folder.eosTokenIds, ...(eos === undefined ? [] : [eos])].sort((a, b) => a - b);
+  const padTokenId = tokenizer?.special.pad ?? config.padTokenId ?? eosTokenIds[0] ?? 0;
+  const chat = tokenizer === undefined ? undefined : await loadChatTemplate(folder.dir, tokenizer);
+  return { ...opened, tokenizer, chat, eosTokenIds: new Set(eosTokenIds), padTokenId };
 }
 
 /**
@@ -86,7 +107,7 @@ export const writingForm = (quantization: Quantization, device: Device): Quantiz
   quantization === 'nf4' && device === 'cpu' ? 'bytes' : quantization;
 
 /** A policy's model as it writes texts; see `writingForm`. The form is prepared where it is another. */
-export async function writingModel({ model, folder, config }: Policy, device: Device): Promise<CausalModel> {
+export async function writingModel({ model, folder, config }: OpenedModel, device: Device): Promise<CausalModel> {
   const quantization = writingForm(model.quantization ?? 'float32', device);
   if (quantization !== 'bytes') return model;
   return { ...model, quantization, weights: await withQuantized(folder, channelSources(config), quantization) };

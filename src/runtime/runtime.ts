@@ -261,11 +261,13 @@ export class Runtime {
    *
    * @param options.spins keeps the cores between the nodes of a run: for graphs of many short nodes, whose threads would
    *   take longer to wake than to compute
+   * @param options.onSent called once everything is with the thread that computes, which takes seconds for a large model;
+   *   relative paths are not to be resolved until it is done: see `withWorkingDirectory`
    */
   async compile(
     graph: Graph,
     weights: ReadonlyMap<string, StoredTensor> = new Map(),
-    { spins = false }: { readonly spins?: boolean } = {},
+    { spins = false, onSent }: { readonly spins?: boolean; readonly onSent?: (() => void) | undefined } = {},
   ): Promise<Program> {
     const resident = await this.#residentWeights(graph, weights);
     const inFiles = new Map([...weights].filter(([name]) => !Object.hasOwn(resident, name)));
@@ -273,8 +275,13 @@ export class Runtime {
     const model = emit(graph, { device: this.device, bound, noTensor: this.hasParts });
     const trace = this.#trace === undefined ? undefined : path.join(this.#trace, `program-${this.#traced++}`);
     const settings = { threads: this.threads, spins, ...(trace !== undefined && { trace }) };
-    const create = async (): Promise<number> =>
-      this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [model.bytes.buffer as ArrayBuffer]);
+    const create = async (): Promise<number> => {
+      const created = this.#host.call({ kind: 'create', bytes: model.bytes, settings }, [
+        model.bytes.buffer as ArrayBuffer,
+      ]);
+      onSent?.();
+      return created;
+    };
     const session = root === undefined ? await create() : await withWorkingDirectory(root, create);
     const inputs = new Map([...model.inputs].filter(([name]) => !Object.hasOwn(resident, name)));
     return new Program(inputs, model.outputs, session, this.#host, resident, trace);

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { plainPrompt } from '../config/messages.js';
 import { placeOfInput, type GenerateInput, type GenerateOutput } from '../config/records.js';
 import type { GenerateConfig } from '../config/stages.js';
@@ -5,7 +6,15 @@ import { promptOf } from '../data/templates.js';
 import { UserError } from '../errors.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder, type Completion } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, uploadAdapter, writingModel, type Policy } from '../generation/policy.js';
+import {
+  openCausal,
+  requireTokenizer,
+  uploadAdapter,
+  withTokenizer,
+  writingModel,
+  type OpenedModel,
+  type Policy,
+} from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
@@ -32,12 +41,12 @@ export async function* generate(
   const config = await withLocalModels(given, context);
   const section = config.generate;
   const { quantization } = config;
-  const policy = await openPolicy(config.model, config.adapter, { quantization });
-  const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
+  const opened = await openCausal(resolve(config.model), config.adapter, { quantization });
   const runtime = await openRuntime(config, context);
   try {
+    const [policy, decoder] = await withDecoder(runtime, opened);
+    const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
     const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);
-    const decoder = await Decoder.create(runtime, await writingModel(policy, runtime.device));
     const adapter = await uploadAdapter(runtime, policy);
     const { bestOf } = section;
     const asked = prompts.flatMap((prompt) => Array<Prompt>(bestOf).fill(prompt));
@@ -77,6 +86,18 @@ export async function* generate(
   } finally {
     await runtime.close();
   }
+}
+
+/** A model's tokenizer and its decoder: the one is read here while the runtime's thread makes the other. */
+async function withDecoder(runtime: Runtime, opened: OpenedModel): Promise<[Policy, Decoder]> {
+  const model = await writingModel(opened, runtime.device);
+  const { promise: making } = await new Promise<{ promise: Promise<Decoder> }>((sent, reject) => {
+    const promise = Decoder.create(runtime, model, () => {
+      sent({ promise });
+    });
+    promise.catch(reject);
+  });
+  return Promise.all([withTokenizer(opened), making]);
 }
 
 interface Prompt {
