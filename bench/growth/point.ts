@@ -18,6 +18,7 @@ import { spreadOf } from '../statistics.js';
 import { timed } from '../work.js';
 import type { GrowthPoint } from './growth.js';
 import { BASE, policyOf, type Axis } from './plan.js';
+import { residentBytes } from './resident-bytes.js';
 
 export interface PointOrder {
   readonly axis: Axis;
@@ -95,7 +96,7 @@ async function measure({ axis, values, threads }: PointOrder, dir: string): Prom
     for (let i = 1; i <= values.at(-1)!; i++) {
       seconds.push(await timed(() => step(batch, i)));
       if (!values.includes(i)) continue;
-      points.push({ axis, value: i, seconds: spreadOf(seconds.splice(0)).median, bytes: process.memoryUsage().rss });
+      points.push({ axis, value: i, seconds: spreadOf(seconds.splice(0)).median, bytes: residentBytes() });
     }
   } else {
     const group = axis === 'group';

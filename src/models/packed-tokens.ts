@@ -1,6 +1,6 @@
 import { addDims, mulDims, sizeOf, type Dim } from '../graph/dim.js';
 import type { Graph, Value } from '../graph/graph.js';
-import { tensor, type Tensor } from '../graph/tensor.js';
+import { wrap, type Tensor } from '../graph/tensor.js';
 import type { ModelContext } from '../nn/context.js';
 import { add, concat, iota, less, mul, rearrangeRows, reshape, slice, where } from '../ops/build.js';
 
@@ -65,24 +65,24 @@ export const packedSizes = (B: number, T: number): { B: number; T: number; S: nu
 export function packedFeeds(sequences: readonly (readonly number[])[]): Record<string, Tensor> {
   if (sequences.some(({ length }) => length === 0)) throw new RangeError('a sequence has no token');
   const length = sequences.reduce((longest, sequence) => Math.max(longest, sequence.length), 0);
+  const tokens = sequences.reduce((total, sequence) => total + sequence.length, 0);
+  const [inputIds, positions, placeOf] = [new Int32Array(tokens), new Int32Array(tokens), new Int32Array(tokens)];
   const tokenAt = new Int32Array(sequences.length * length).fill(-1);
-  const placeOf: number[] = [];
+  let token = 0;
   for (const [row, sequence] of sequences.entries()) {
-    for (let position = 0; position < sequence.length; position++) {
-      tokenAt[row * length + position] = placeOf.length;
-      placeOf.push(row * length + position);
+    for (const [position, id] of sequence.entries()) {
+      const place = row * length + position;
+      inputIds[token] = id;
+      positions[token] = position;
+      placeOf[token] = place;
+      tokenAt[place] = token++;
     }
   }
-  const ids = sequences.flat();
   return {
-    input_ids: tensor('int32', [ids.length], ids),
-    position_ids: tensor(
-      'int32',
-      [ids.length],
-      placeOf.map((place) => place % length),
-    ),
-    token_at: tensor('int32', [sequences.length, length], [...tokenAt]),
-    place_of: tensor('int32', [ids.length], placeOf),
+    input_ids: wrap('int32', [tokens], inputIds),
+    position_ids: wrap('int32', [tokens], positions),
+    token_at: wrap('int32', [sequences.length, length], tokenAt),
+    place_of: wrap('int32', [tokens], placeOf),
   };
 }
 

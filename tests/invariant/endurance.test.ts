@@ -1,6 +1,5 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterAll, expect, it } from 'vitest';
+import { residentBytes } from '../../bench/growth/resident-bytes.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { causalLossFeeds } from '../../src/training/language.js';
 import { goldenLearner } from '../support/golden-learner.js';
@@ -13,15 +12,6 @@ const SETTLED = STEPS / 4;
 
 const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-
-/** Bytes of the process without what only waits to be collected. */
-function residentBytes(): number {
-  collectGarbage();
-  return process.memoryUsage.rss();
-}
 
 it(
   `${STEPS} steps of batches of many lengths need no more memory than the first quarter of them`,
