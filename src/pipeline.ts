@@ -65,8 +65,11 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
       out: folder(name),
       resume: before !== undefined,
     };
-    if (before === undefined || before.finishedAt === null) await stage(whole, context);
-    else
+    if (before === undefined || before.finishedAt === null) {
+      await stage(whole, context);
+    } else {
+      // Taken over and freed: it is still there where the process died once the stage was finished.
+      lockFolder(folder(name)).release();
       warnFinished(
         folder(name),
         changedKeys(before.config, {
@@ -77,6 +80,7 @@ async function runStages(config: RunConfig, context: StageContext): Promise<stri
         }),
         context,
       );
+    }
   };
   type Common = Pick<RunConfig, 'seed' | 'device' | 'threads' | 'data' | 'out' | 'resume' | 'memory' | 'force'>;
 
