@@ -5,6 +5,7 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import { ModelContext } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import { Runtime } from '../runtime/runtime.js';
+import { collateTexts } from '../text/collate.js';
 import { initialWeights } from '../training/initial-weights.js';
 import { classifierFeeds, classifierLogits } from './classifier.js';
 import type { CausalConfig } from './config/causal.js';
@@ -77,4 +78,12 @@ it('a causal classifier scores every copy of a batch as it scores the batch', as
   expect(new Set(once).size).toBe(4);
   const twice = await logitsOf(2);
   for (const [i, logit] of twice.entries()) expect(logit).toBeCloseTo(once[i % 4]!, 6);
+});
+
+it('a causal classifier judges an empty text by a token of padding', () => {
+  const config: CausalConfig = { ...TINY, labels: ['0', '1'] };
+  const feeds = classifierFeeds(config, collateTexts([[5, 6], []], { padId: TINY.padTokenId! }));
+  expect(values(feeds['input_ids']!)).toEqual([5, 6, TINY.padTokenId]);
+  expect(values(feeds['last_token']!)).toEqual([1, 2]);
+  expect(values(classifierFeeds(config, collateTexts([[]], { padId: 7 }))['input_ids']!)).toEqual([7]);
 });

@@ -7,9 +7,10 @@ export interface PaddedTokens {
   readonly length: number;
 }
 
-/** The rows of a right-padded batch without their padding. */
+/** The rows of a right-padded batch without their padding, of which an empty one keeps a token: there is something to judge. */
 export const sequencesOf = ({ inputIds, attentionMask, batch, length }: PaddedTokens): number[][] =>
   Array.from({ length: batch }, (_, row) => {
     const places = Array.from({ length }, (__, t) => row * length + t);
-    return places.filter((at) => attentionMask[at] === 1).map((at) => inputIds[at]!);
+    const real = places.filter((at) => attentionMask[at] === 1);
+    return (real.length === 0 ? places.slice(0, 1) : real).map((at) => inputIds[at]!);
   });

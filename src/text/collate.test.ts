@@ -23,7 +23,7 @@ describe('collateTexts', () => {
   it('loses nothing', () => {
     fc.assert(
       fc.property(fc.array(fc.array(fc.nat(500), { maxLength: 9 }), { maxLength: 5 }), fc.nat(4), (texts, extra) => {
-        const padTo = Math.max(0, ...texts.map((text) => text.length)) + extra;
+        const padTo = Math.max(1, ...texts.map((text) => text.length)) + extra;
         const { inputIds, attentionMask, length } = collateTexts(texts, { padId: 999, padTo });
         const attended = rowsOf(attentionMask, length);
         const kept = rowsOf(inputIds, length).map((row, i) => row.filter((_, column) => attended[i]![column] === 1));

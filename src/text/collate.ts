@@ -13,9 +13,9 @@ export interface TokenBatch {
   readonly length: number;
 }
 
-/** Texts of different lengths as one batch, padded on the right. Throws RangeError when one is longer than `padTo`. */
+/** Texts of different lengths as one batch at least one token long, padded on the right. Throws RangeError when one is longer than `padTo`. */
 export function collateTexts(sequences: readonly (readonly number[])[], { padId, padTo }: CollateOptions): TokenBatch {
-  const longest = sequences.reduce((max, { length }) => Math.max(max, length), 0);
+  const longest = sequences.reduce((max, { length }) => Math.max(max, length), 1);
   const length = padTo ?? longest;
   if (longest > length) throw new RangeError(`a sequence of ${longest} tokens does not fit into ${length}`);
   const batch = sequences.length;
