@@ -120,7 +120,7 @@ export const CASES: readonly MemoryCase[] = [
     name: 'rm, 16 × 128, recomputed',
     stage: 'rm',
     model: DEBERTA,
-    sets: rm(16, 128, 'rm.recompute=true', 'rm.tokensAtOnce=512'),
+    sets: rm(16, 128, 'rm.recompute=true'),
   },
   { name: 'rm, 8 × 64, adapter', stage: 'rm', model: DEBERTA, sets: rm(8, 64, 'rm.lora.r=16') },
   { name: 'rm, 16 × 128, adapter', stage: 'rm', model: DEBERTA, sets: rm(16, 128, 'rm.lora.r=16') },
