@@ -41,9 +41,9 @@ export async function* generate(
   const config = await withLocalModels(given, context);
   const section = config.generate;
   const { quantization } = config;
-  const opened = await openCausal(resolve(config.model), config.adapter, { quantization });
   const runtime = await openRuntime(config, context);
   try {
+    const opened = await openCausal(resolve(config.model), config.adapter, { quantization });
     const [policy, decoder] = await withDecoder(runtime, opened);
     const prompts = inputs.map((input, i) => readPrompt(input, policy, config, placeOfInput(input, i)));
     const judge = config.rm === undefined ? undefined : await openJudge(runtime, config.rm, policy);

@@ -99,10 +99,13 @@ const rm = (batch: number, length: number, ...more: string[]): string[] => [
   `rm.maxLength=${length}`,
   ...more,
 ];
-const grpo = (batch: number, completions: number, length: number): string[] => [
+/** Prompts are short, as those of the published data are: no room is counted for longer ones. */
+const grpo = (batch: number, completions: number, length: number, ...more: string[]): string[] => [
   `grpo.batchSize=${batch}`,
   `grpo.completionsPerRollout=${completions}`,
+  'grpo.maxPromptLength=48',
   `grpo.maxCompletionLength=${length}`,
+  ...more,
 ];
 
 /** Several shapes of each stage: wide and narrow, long and short, each form of the base. */
@@ -114,6 +117,12 @@ export const CASES: readonly MemoryCase[] = [
   { name: 'sft wide, 4 × 128', stage: 'sft', model: WIDE, sets: sft(4, 128) },
   { name: 'sft wide, 4 × 256', stage: 'sft', model: WIDE, sets: sft(4, 256) },
   { name: 'sft wide, 4 × 256, int8', stage: 'sft', model: WIDE, sets: sft(4, 256, 'quantization=int8') },
+  {
+    name: 'sft wide, 4 × 256, nf4, recomputed',
+    stage: 'sft',
+    model: WIDE,
+    sets: sft(4, 256, 'quantization=nf4', 'sft.recompute=true'),
+  },
   { name: 'rm, 8 × 64', stage: 'rm', model: DEBERTA, sets: rm(8, 64) },
   { name: 'rm, 16 × 128', stage: 'rm', model: DEBERTA, sets: rm(16, 128) },
   {
@@ -126,4 +135,18 @@ export const CASES: readonly MemoryCase[] = [
   { name: 'rm, 16 × 128, adapter', stage: 'rm', model: DEBERTA, sets: rm(16, 128, 'rm.lora.r=16') },
   { name: 'grpo narrow, 16 of 32 × 64', stage: 'grpo', model: QWEN3, sets: grpo(16, 32, 64) },
   { name: 'grpo wide, 8 of 16 × 96', stage: 'grpo', model: WIDE, sets: grpo(8, 16, 96) },
+  {
+    name: 'grpo wide, 8 of 16 × 96, nf4, recomputed, 2 at once',
+    stage: 'grpo',
+    model: WIDE,
+    sets: grpo(
+      8,
+      16,
+      96,
+      'quantization=nf4',
+      'grpo.recompute=true',
+      'grpo.microBatchSize=2',
+      'grpo.completionsAtOnce=8',
+    ),
+  },
 ];
