@@ -41,7 +41,7 @@ export const QWEN3: CausalConfig = {
 };
 
 /** Three layers of the shape of Erlangshen-DeBERTa-v2-97M-Chinese (12 layers). */
-const DEBERTA: DebertaV2Config = {
+export const DEBERTA: DebertaV2Config = {
   kind: 'encoder',
   modelType: 'deberta-v2',
   architecture: 'DebertaV2ForSequenceClassification',
