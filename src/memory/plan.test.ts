@@ -1,10 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { dpoSection } from '../config/dpo.js';
 import { grpoSection } from '../config/grpo.js';
 import { loraSection } from '../config/lora.js';
+import { pretrainSection } from '../config/pretrain.js';
 import { rmSection } from '../config/rm.js';
 import { sftSection } from '../config/sft.js';
+import { dpoMemory, dpoWays } from '../stages/dpo/memory.js';
 import { grpoMemory } from '../stages/grpo/memory.js';
-import { rmMemory, rmWays } from '../stages/rm/memory.js';
+import { pretrainMemory, pretrainWays } from '../stages/pretrain/memory.js';
+import { pairsMemory, pairsWays, rmMemory, rmWays } from '../stages/rm/memory.js';
 import { sftMemory, sftWays } from '../stages/sft/memory.js';
 import { TINY_CLASSIFIER } from '../../tests/support/tiny-encoder.js';
 import { TINY } from '../../tests/support/tiny-model.js';
@@ -55,9 +59,15 @@ describe('a plan', () => {
   it('names what takes memory, and its parts sum up', () => {
     const rm = { rm: rmSection.parse({}) };
     const grpo = { quantization: 'int8' as const, lora, grpo: grpoSection.parse({}) };
+    const dpo = { quantization: 'float32' as const, lora, dpo: dpoSection.parse({}) };
+    const pretrain = { pretrain: pretrainSection.parse({}) };
     for (const plan of [
       sftMemory(TINY, sft()),
       rmMemory(TINY_CLASSIFIER, rm),
+      pairsMemory(TINY_CLASSIFIER, rm),
+      dpoMemory(TINY, dpo),
+      pretrainMemory(TINY, pretrain),
+      pretrainMemory(TINY_CLASSIFIER, pretrain),
       grpoMemory(TINY, grpo, TINY_CLASSIFIER),
     ]) {
       expect(plan.parts.map(({ name }) => name)).toContain('activations of training');
@@ -69,6 +79,40 @@ describe('a plan', () => {
     const now = sftMemory(TINY, sft()).bytes;
     const ways = sftWays(TINY, sft());
     expect(ways.map(({ settings }) => settings.join(' '))).toContain('sft.batchSize=2 sft.gradientAccumulationSteps=2');
+    for (const { bytes } of ways) expect(bytes).toBeLessThan(now);
+  });
+
+  it.each([
+    ['dpo', { quantization: 'float32' as const, lora, dpo: dpoSection.parse({}) }],
+    ['nf4', { quantization: 'nf4' as const, lora, dpo: dpoSection.parse({}) }],
+  ])('of %s grows with the batch and the length, and offers to compute blocks again', (_, given) => {
+    const now = dpoMemory(TINY, given).bytes;
+    for (const more of [{ batchSize: 8 }, { maxLength: 1024 }]) {
+      expect(dpoMemory(TINY, { ...given, dpo: { ...given.dpo, ...more } }).bytes).toBeGreaterThan(now);
+    }
+    expect(dpoWays(TINY, given).map(({ settings }) => settings[0])).toContain('dpo.recompute=true');
+    for (const { bytes } of dpoWays(TINY, given)) expect(bytes).toBeLessThan(now);
+  });
+
+  it('of pairs grows with their number, and offers fewer', () => {
+    const given = { rm: rmSection.parse({ batchSize: 8 }) };
+    const now = pairsMemory(TINY_CLASSIFIER, given).bytes;
+    expect(pairsMemory(TINY_CLASSIFIER, { rm: { ...given.rm, batchSize: 16 } }).bytes).toBeGreaterThan(now);
+    const ways = pairsWays(TINY_CLASSIFIER, given);
+    expect(ways.map(({ settings }) => settings[0])).toContain('rm.batchSize=4');
+    for (const { bytes } of ways) expect(bytes).toBeLessThan(now);
+  });
+
+  it.each([
+    ['a writer', TINY],
+    ['an encoder', TINY_CLASSIFIER],
+  ])('of pretraining %s grows with the batch, and offers smaller ones', (_, model) => {
+    const given = { pretrain: pretrainSection.parse({}) };
+    const now = pretrainMemory(model, given).bytes;
+    const larger = { pretrain: { ...given.pretrain, batchSize: 32 } };
+    expect(pretrainMemory(model, larger).bytes).toBeGreaterThan(now);
+    const ways = pretrainWays(model, given);
+    expect(ways.map(({ settings }) => settings[0])).toContain('pretrain.batchSize=8');
     for (const { bytes } of ways) expect(bytes).toBeLessThan(now);
   });
 });

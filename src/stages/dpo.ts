@@ -7,6 +7,7 @@ import { openPolicy, requireTokenizer, type Policy } from '../generation/policy.
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
+import { requireMemory } from '../memory/require.js';
 import type { MaskedSequence } from '../models/packed-tokens.js';
 import { stream } from '../random.js';
 import { writeFolderAtomic } from '../runs/atomic.js';
@@ -23,6 +24,7 @@ import { EpochOrder } from '../training/order.js';
 import { loadPairs, type Pair } from '../training/pairs.js';
 import { scheduleOf } from '../training/schedule.js';
 import { dpoFeeds, dpoGraph, type ReferenceLogProbs } from './dpo/graph.js';
+import { dpoMemory, dpoWays } from './dpo/memory.js';
 import { dpoStep, pairMetrics, type PairBatch } from './dpo/step.js';
 
 /** Where the policy that DPO starts from stands in the run folder, when an adapter was merged into it. */
@@ -48,6 +50,10 @@ async function learn(given: DpoConfig, context: StageContext): Promise<string> {
   const pairs = await loadPairs(config.data);
   const { quantization } = config;
   const asked = await openPolicy(config.model, config.adapter, { quantization });
+  requireMemory('dpo', config, {
+    plan: () => dpoMemory(asked.config, config),
+    ways: () => dpoWays(asked.config, config),
+  });
   const train = pairs.train.map((pair) => encoded(pair, asked, config));
   const heldOut = pairs.validation.map((pair) => encoded(pair, asked, config));
   const fingerprints = {

@@ -6,9 +6,8 @@ import type { PretrainConfig } from '../config/stages.js';
 import { completionOf, headlineOf, placeOf, type Row } from '../data/row.js';
 import { UserError } from '../errors.js';
 import { withLocalModels } from '../hub/local-models.js';
-import type { DebertaV2Config } from '../models/config/deberta-v2.js';
+import { requireMemory } from '../memory/require.js';
 import type { ModelConfig } from '../models/config/model-config.js';
-import type { CausalConfig } from '../models/config/causal.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
@@ -40,6 +39,8 @@ import { openRuntime } from '../training/open-runtime.js';
 import { EpochOrder } from '../training/order.js';
 import { loadRows } from '../training/rows.js';
 import { scheduleOf } from '../training/schedule.js';
+import { freshConfig, type Vocabulary } from './pretrain/fresh-config.js';
+import { pretrainMemory, pretrainWays } from './pretrain/memory.js';
 
 /** Batches of the validation loss; enough to choose by, few enough to look often. */
 const EVAL_BATCHES = 25;
@@ -69,6 +70,13 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
     ...(section.tokenizer === undefined ? {} : { tokenizer: await tokenizerFingerprint(section.tokenizer) }),
   };
   const given = await openGiven(config);
+  // A vocabulary that is made has at most as many entries as it may have.
+  const largest = { vocabSize: given?.tokenizer.vocabSize ?? section.vocabSize, padTokenId: 0, eosTokenId: 0 };
+  const shape = given?.model?.config ?? freshConfig(section, largest);
+  requireMemory('pretrain', config, {
+    plan: () => pretrainMemory(shape, config),
+    ways: () => pretrainWays(shape, config),
+  });
   context.signal?.throwIfAborted();
   const run = await openRunFolder({
     ...config,
@@ -85,7 +93,7 @@ async function learn(asked: PretrainConfig, context: StageContext): Promise<stri
     const texts = documents(rows.train);
     const tokenizerDir = given?.dir ?? (await makeTokenizer(run, section, texts));
     const tokenizer = given?.tokenizer ?? (await loadTokenizer(tokenizerDir));
-    const modelConfig = given?.model?.config ?? freshConfig(section, tokenizer, tokenizerDir);
+    const modelConfig = given?.model?.config ?? freshConfig(section, vocabularyOf(section, tokenizer, tokenizerDir));
     const objective = objectiveOf(modelConfig, tokenizer, tokenizerDir, config);
     const training = objective.graph(true);
     const initial =
@@ -236,68 +244,12 @@ async function makeTokenizer(
   return dir;
 }
 
-function freshConfig(section: PretrainConfig['pretrain'], tokenizer: Tokenizer, where: string): ModelConfig {
-  const common = {
-    vocabSize: tokenizer.vocabSize,
-    hiddenSize: section.hiddenSize,
-    intermediateSize: section.intermediateSize,
-    numHiddenLayers: section.layers,
-    numAttentionHeads: section.heads,
-    initializerRange: 0.02,
-    padTokenId: tokenizer.requireSpecial('pad', where),
-    dtype: 'float32' as const,
-  };
-  if (section.objective === 'causal') {
-    return {
-      ...common,
-      kind: 'causal',
-      modelType: 'qwen3',
-      architecture: 'Qwen3ForCausalLM',
-      numKeyValueHeads: section.kvHeads,
-      headDim: section.headDim,
-      hiddenAct: 'silu',
-      maxPositionEmbeddings: 2048,
-      rmsNormEps: 1e-6,
-      rope: { type: 'default', theta: 10000 },
-      tieWordEmbeddings: true,
-      qkNorm: true,
-      qkvBias: false,
-      outputBias: false,
-      mlpBias: false,
-      labels: [],
-      attentionDropout: 0,
-      bosTokenId: null,
-      eosTokenIds: [tokenizer.requireSpecial('eos', where)],
-    } satisfies CausalConfig;
-  }
+function vocabularyOf({ objective }: PretrainConfig['pretrain'], tokenizer: Tokenizer, where: string): Vocabulary {
   return {
-    ...common,
-    kind: 'encoder',
-    modelType: 'deberta-v2',
-    architecture: 'DebertaV2ForMaskedLM',
-    hiddenAct: 'gelu',
-    hiddenDropoutProb: section.dropout,
-    attentionProbsDropoutProb: section.dropout,
-    layerNormEps: 1e-7,
-    maxPositionEmbeddings: 512,
-    typeVocabSize: 0,
-    positionBiasedInput: false,
-    relativeAttention: true,
-    maxRelativePositions: 512,
-    positionBuckets: section.buckets,
-    normRelEbd: 'layer_norm',
-    shareAttKey: true,
-    posAttType: ['p2c', 'c2p'],
-    convKernelSize: 0,
-    convGroups: 1,
-    convAct: 'tanh',
-    poolerDropout: 0,
-    poolerHiddenAct: 'gelu',
-    classifierDropout: section.dropout,
-    labels: ['LABEL_0', 'LABEL_1'],
-    legacy: true,
-    tieWordEmbeddings: true,
-  } satisfies DebertaV2Config;
+    vocabSize: tokenizer.vocabSize,
+    padTokenId: tokenizer.requireSpecial('pad', where),
+    eosTokenId: objective === 'causal' ? tokenizer.requireSpecial('eos', where) : 0,
+  };
 }
 
 const generationConfig = (config: ModelConfig): { generationConfig?: Record<string, unknown> } =>

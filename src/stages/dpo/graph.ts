@@ -1,12 +1,11 @@
 import type { Value } from '../../graph/graph.js';
 import { tensor, type Tensor } from '../../graph/tensor.js';
-import { causalHidden, causalLogits } from '../../models/causal.js';
+import { causalHidden, causalScores } from '../../models/causal.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { packedTokens, predictionsOf, type MaskedSequence } from '../../models/packed-tokens.js';
 import { ModelContext, type LoraSettings, type Quantization } from '../../nn/context.js';
-import { tokenStatistics } from '../../nn/losses.js';
 import { dpoLoss, type DpoLossSettings } from '../../nn/preference-loss.js';
-import { div, gatherRows, reduceSum, scatterAddRows, sub, tokenLogProbs } from '../../ops/build.js';
+import { div, gatherRows, reduceSum, scatterAddRows, sub } from '../../ops/build.js';
 import { newGraph } from '../../ops/registry.js';
 import { causalLossFeeds } from '../../training/language.js';
 
@@ -32,9 +31,9 @@ export function dpoGraph(
   const { hidden } = causalHidden(context, config, packedTokens(context));
   const rows = gatherRows(hidden, graph.input('rows', 'int32', ['N']));
   const targets = graph.input('targets', 'int32', ['N']);
-  const logits = causalLogits(context, config, rows);
   const texts = graph.input('texts', 'int32', ['N']);
-  const logps = scatterAddRows(tokenLogProbs(logits, targets), texts, 'B');
+  const { logProbs, entropies, correct } = causalScores(context, config, rows, targets);
+  const logps = scatterAddRows(logProbs, texts, 'B');
 
   const side = (name: 'chosen' | 'rejected'): { ratio: Value; tokens: Value } => {
     const own = gatherRows(logps, graph.input(`${name}_rows`, 'int32', ['P']));
@@ -52,7 +51,6 @@ export function dpoGraph(
     settings,
   );
   const loss = div(reduceSum(losses), graph.input('divisor', 'float32', []));
-  const { entropies, correct } = tokenStatistics(logits, targets);
   const outputs = { loss, logps, token_entropy: entropies, token_correct: correct };
   for (const [name, value] of Object.entries(outputs)) graph.output(name, value);
   return { context, loss };

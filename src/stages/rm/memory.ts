@@ -48,3 +48,20 @@ export function rmWays(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Way[]
     { settings: ['rm.rdropAlpha=0'], config: { rm: { ...rm, rdropAlpha: 0 } } },
   ]);
 }
+
+/** The memory of learning from pairs: both texts of all pairs of a batch go through the model at once, one time. */
+export function pairsMemory(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): MemoryPlan {
+  const batchSize = 2 * rm.batchSize;
+  return rmMemory(config, { rm: { ...rm, batchSize, rdropAlpha: 0, tokensAtOnce: batchSize * rm.maxLength } });
+}
+
+/** Settings that need less memory; all but the first change what is learned. */
+export function pairsWays(config: ModelConfig, { rm }: Pick<RmConfig, 'rm'>): Way[] {
+  const [batchSize, maxLength] = [Math.ceil(rm.batchSize / 2), Math.ceil(rm.maxLength / 2)];
+  return waysOf({ rm }, (asked) => pairsMemory(config, asked), [
+    { settings: ['rm.recompute=true'], config: { rm: { ...rm, recompute: true } } },
+    { settings: [`rm.batchSize=${batchSize}`], config: { rm: { ...rm, batchSize } } },
+    { settings: [`rm.maxLength=${maxLength}`], config: { rm: { ...rm, maxLength } } },
+    { settings: ['rm.lora.r=16'], config: { rm: { ...rm, lora: { ...rm.lora, r: 16 } } } },
+  ]);
+}

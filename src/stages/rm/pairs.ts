@@ -3,6 +3,7 @@ import { openModelFolder } from '../../checkpoints/model-folder.js';
 import type { RmConfig } from '../../config/stages.js';
 import { writeRunReport } from '../../evaluation/run-report.js';
 import { Classifier } from '../../rewards/classifier.js';
+import { requireMemory } from '../../memory/require.js';
 import { textLimit } from '../../rewards/reward-model.js';
 import type { StageContext } from '../../runs/events.js';
 import { openRunFolder } from '../../runs/run-folder.js';
@@ -21,6 +22,7 @@ import { EpochOrder } from '../../training/order.js';
 import { loadPairs, type Pair } from '../../training/pairs.js';
 import { scheduleOf } from '../../training/schedule.js';
 import { writeClassifier } from './write-classifier.js';
+import { pairsMemory, pairsWays } from './memory.js';
 
 /** A label of its own: the reward, a number without a scale. */
 const LABELS = ['reward'];
@@ -40,6 +42,10 @@ export async function rewardHead(config: RmConfig, context: StageContext): Promi
   const modelConfig = classifierConfig(folder, section.dropout, tokenizer.special.pad, LABELS);
   const maxLength = textLimit(modelConfig, section.maxLength);
   assertTokenizerFits(tokenizer, modelConfig.vocabSize, config.model);
+  requireMemory('rm', config, {
+    plan: () => pairsMemory(modelConfig, config),
+    ways: () => pairsWays(modelConfig, config),
+  });
   const lora = classifierLora(modelConfig, section.lora);
   const training = bradleyTerryGraph(modelConfig, section, lora);
   const start = classifierStart(folder, training.context, config.seed);
