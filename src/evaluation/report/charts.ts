@@ -1,7 +1,7 @@
 import type { EChartsOption, LineSeriesOption, ScatterSeriesOption } from 'echarts';
 import { formatNumber } from './format.js';
 import type { ReportChart, ReportInterval, ReportPoint, ReportReward, ReportRewardModel } from './input.js';
-import { smooth, thin } from './series.js';
+import { distinguishable, smooth, thin } from './series.js';
 import { color } from './svg.js';
 
 /** More points than this are averaged: a page is not wider. */
@@ -15,7 +15,9 @@ export function curvesOption({ series }: ReportChart): EChartsOption {
     grid: { left: 8, right: 18, top: 14, bottom: 4, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
     xAxis: axis(stepRange(series.flatMap(({ points }) => points))),
     yAxis: axis({ scale: true, splitNumber: 4 }),
-    series: series.flatMap(({ points }, index) => curve(thin(points, MAX_POINTS), color.series(index))),
+    series: distinguishable(series.map(({ points }) => thin(points, MAX_POINTS))).flatMap((points, index) =>
+      curve(points, color.series(index)),
+    ),
   };
 }
 

@@ -6,7 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatNumber, formatPercent, formatSeconds, formatSigned } from './format.js';
 import { escapeHtml, html } from './markup.js';
 import { readMetricSeries } from './metric-series.js';
-import { smooth, sparkline, thin } from './series.js';
+import { curvesOption } from './charts.js';
+import { distinguishable, smooth, sparkline, thin } from './series.js';
+import { renderSvg } from './svg.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -113,5 +115,37 @@ describe('html', () => {
 
   it('makes visible what cannot be seen', () => {
     expect(escapeHtml('a\u0000\u001b\u007f\u0085\uD800\tb\r\nc')).toBe('a␀␛␡\uFFFD\uFFFD\tb\nc');
+  });
+});
+
+describe('a chart of curves', () => {
+  const values = fc.oneof(
+    fc.double({ min: -1e15, max: 1e15, noNaN: true }),
+    fc.double({ min: -1e-9, max: 1e-9, noNaN: true }),
+    fc.double({ min: 0.5, max: 0.5 + 1e-12, noNaN: true }),
+  );
+
+  it.each([[2.3684759930329226e-14], [0.1 + 0.2, 0.3], [1e15, -1e15]])('is drawn of %d …', async (...given) => {
+    const points = given.map((value, step) => ({ step, value }));
+    const option = curvesOption({ title: 'kl', series: [{ name: 'kl', points }] });
+    await expect(renderSvg(option, { id: 'a', label: 'kl', width: 480, height: 200 })).resolves.toBeDefined();
+  });
+
+  it('is drawn of whatever values', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(values, { minLength: 1, maxLength: 6 }), async (given) => {
+        const points = given.map((value, step) => ({ step, value }));
+        const option = curvesOption({ title: 'loss', series: [{ name: 'loss', points }] });
+        await renderSvg(option, { id: 'a', label: 'loss', width: 480, height: 200 });
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('tells nine digits of its largest value apart, and takes what is as small as rounding for zero', () => {
+    const curve = (...given: number[]) => [given.map((value, step) => ({ step, value }))];
+    expect(distinguishable(curve(2e-14))).toEqual(curve(0));
+    expect(distinguishable(curve(3.14159265358979, 1e-12))).toEqual(curve(3.14159265, 0));
+    expect(distinguishable(curve(1e-6, 1.23456789e-7))).toEqual(curve(1e-6, 1.2345679e-7));
   });
 });

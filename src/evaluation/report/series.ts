@@ -31,3 +31,16 @@ export function sparkline(points: readonly ReportPoint[], width = 24): string {
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
+
+/** Digits of the largest value that a chart tells apart; an axis cannot be divided much finer. */
+const DIGITS = 9;
+/** What is smaller than this is zero: a KL of 2e-14 is the rounding of one. */
+const SMALLEST = 1e-10;
+
+/** Curves of one chart with values that an axis can be divided by: what lies below the digits of the largest is rounded. */
+export function distinguishable(curves: readonly (readonly ReportPoint[])[]): ReportPoint[][] {
+  const largest = curves.flat().reduce((most, { value }) => Math.max(most, Math.abs(value)), 0);
+  const decimals = Math.min(100, Math.max(0, DIGITS - 1 - Math.floor(Math.log10(Math.max(largest, SMALLEST)))));
+  const rounded = (value: number): number => (largest < SMALLEST ? 0 : Number(value.toFixed(decimals)));
+  return curves.map((points) => points.map(({ step, value }) => ({ step, value: rounded(value) })));
+}
