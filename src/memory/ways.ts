@@ -34,3 +34,29 @@ export const roundedForms = <Config extends { readonly quantization: string }>(
     : (['int8', 'nf4'] as const)
         .filter((form) => form !== given.quantization)
         .map((form) => ({ settings: [`quantization=${form}`], config: { ...given, quantization: form } }));
+
+/** What of a stage with an adapter on a frozen base its batches depend on. */
+interface AdapterSection {
+  readonly batchSize: number;
+  readonly gradientAccumulationSteps: number;
+  readonly maxLength: number;
+  readonly recompute: boolean;
+}
+
+/** Changes of such a stage: the same steps with blocks computed again, or of smaller batches, a rounded base, shorter texts. */
+export function adapterChanges<
+  Stage extends string,
+  Config extends { readonly quantization: string } & Readonly<Record<Stage, AdapterSection>>,
+>(stage: Stage, given: Config): { readonly settings: readonly string[]; readonly config: Config }[] {
+  const section = given[stage];
+  const change = (values: Partial<AdapterSection>): { settings: string[]; config: Config } => ({
+    settings: Object.entries(values).map(([name, value]) => `${stage}.${name}=${value}`),
+    config: { ...given, [stage]: { ...section, ...values } },
+  });
+  const smaller = divisions(section.batchSize).map(({ batch, accumulated }) => {
+    const gradientAccumulationSteps = section.gradientAccumulationSteps * accumulated;
+    return change({ batchSize: batch, gradientAccumulationSteps });
+  });
+  const shorter = change({ maxLength: Math.ceil(section.maxLength / 2) });
+  return [change({ recompute: true }), ...smaller, ...roundedForms(given), shorter];
+}

@@ -230,27 +230,19 @@ export class ModelContext {
   linearWeight(name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): LinearWeight {
     const part = (partName: string, dtype: DType, shape: readonly Dim[]): Value =>
       this.#declare(this.#weights, partName, shape, dtype);
+    const blockwise = (
+      { packed, scale }: Record<'packed' | 'scale', string>,
+      size: number,
+      bits: number,
+    ): Int4Matrix => ({
+      packed: part(packed, 'uint8', [outputs, inputs / size, (size * bits) / 8]),
+      scale: part(scale, 'float32', [outputs, inputs / size]),
+    });
     if (this.quantization === 'int4' && fitsInt4(inputs)) {
-      const blocks = inputs / INT4_BLOCK;
-      const { packed, scale } = int4Names(name);
-      return {
-        form: 'int4',
-        matrix: {
-          packed: part(packed, 'uint8', [outputs, blocks, INT4_BLOCK / 2]),
-          scale: part(scale, 'float32', [outputs, blocks]),
-        },
-      };
+      return { form: 'int4', matrix: blockwise(int4Names(name), INT4_BLOCK, 4) };
     }
     if (this.quantization === 'bytes' && fitsBytes(inputs)) {
-      const blocks = inputs / BYTES_BLOCK;
-      const { packed, scale } = bytesNames(name);
-      return {
-        form: 'bytes',
-        matrix: {
-          packed: part(packed, 'uint8', [outputs, blocks, BYTES_BLOCK]),
-          scale: part(scale, 'float32', [outputs, blocks]),
-        },
-      };
+      return { form: 'bytes', matrix: blockwise(bytesNames(name), BYTES_BLOCK, 8) };
     }
     if ((this.quantization === 'nf4' || this.quantization === 'bytes') && fitsNf4(name, [outputs, inputs])) {
       const { codes, absmax } = nf4Names(name);

@@ -11,7 +11,7 @@ import { UserError } from '../errors.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { checkSequence } from '../generation/check-sequence.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
+import { openCausal, openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
 import { Scorer } from '../generation/scorer.js';
 import { zeros, type Tensor } from '../graph/tensor.js';
 import { withLocalModels } from '../hub/local-models.js';
@@ -147,18 +147,16 @@ async function learn(given: GrpoConfig, context: StageContext): Promise<string> 
       });
       const adapted = { ...policy.model, lora };
       const form = section.samplerQuantization;
-      const sampler =
+      const writing =
         form === undefined
-          ? { ...(await writingModel(policy, runtime.device)), lora }
-          : form === quantization
-            ? adapted
-            : { ...(await openPolicy(base, undefined, { quantization: form })).model, lora };
+          ? await writingModel(policy, runtime.device)
+          : (await openCausal(base, undefined, { quantization: form })).model;
       const reference = Object.fromEntries(
         [...initial].map(([name, { shape }]): [string, Tensor] => [name, zeros('float32', shape)]),
       );
       const tools: RolloutTools = {
         policy,
-        decoder: await Decoder.create(runtime, sampler),
+        decoder: await Decoder.create(runtime, { ...writing, lora }),
         scorer: await Scorer.create(runtime, adapted),
         reward: (items) => rewards.score(items, { groupSize: section.numGenerations, learn: true }),
         adapter: learner.weights,

@@ -9,6 +9,7 @@ import { withLocalModels } from '../hub/local-models.js';
 import { requireMemory } from '../memory/require.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import { writeRunReport } from '../evaluation/run-report.js';
+import type { MaskedSequence } from '../models/packed-tokens.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
 import type { StageContext } from '../runs/events.js';
@@ -257,24 +258,19 @@ const generationConfig = (config: ModelConfig): { generationConfig?: Record<stri
     ? { generationConfig: { eos_token_id: [...config.eosTokenIds], pad_token_id: config.padTokenId } }
     : {};
 
-interface EncodedText {
-  readonly inputIds: number[];
-  readonly completionMask: (0 | 1)[];
-}
-
 /** What the two objectives do differently. */
 interface Objective {
   graph(training: boolean): LanguageGraph;
-  encode(text: string): EncodedText;
+  encode(text: string): MaskedSequence;
   /** Feeds of a batch in pieces of `atOnce`; `path` names the random choices in it. */
-  feeds(samples: readonly EncodedText[], path: readonly (string | number)[], atOnce: number): BatchPiece[];
+  feeds(samples: readonly MaskedSequence[], path: readonly (string | number)[], atOnce: number): BatchPiece[];
   /** What dropout takes of rows of a step's batch, where the model has dropout. */
-  masks(samples: readonly EncodedText[], step: number, rows: readonly number[]): Feeds;
+  masks(samples: readonly MaskedSequence[], step: number, rows: readonly number[]): Feeds;
 }
 
 function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, config: PretrainConfig): Objective {
   const section = config.pretrain;
-  const asSample = (inputIds: number[]): EncodedText => ({ inputIds, completionMask: inputIds.map(() => 1) });
+  const asSample = (inputIds: number[]): MaskedSequence => ({ inputIds, completionMask: inputIds.map(() => 1) });
   const learning = (training: boolean): { training: boolean; recompute: boolean } => ({
     training: training && dropsOut(model),
     recompute: training && section.recompute,
@@ -301,7 +297,7 @@ function objectiveOf(model: ModelConfig, tokenizer: Tokenizer, where: string, co
         ),
     };
   }
-  const collateIds = (samples: readonly EncodedText[]): TokenBatch =>
+  const collateIds = (samples: readonly MaskedSequence[]): TokenBatch =>
     collateTexts(
       samples.map(({ inputIds }) => inputIds),
       { padId: tokenizer.requireSpecial('pad', where) },

@@ -345,10 +345,12 @@ async function save(plan: LoopPlan, step: number, state: LoopState): Promise<voi
 async function resume(plan: LoopPlan, path: string): Promise<{ done: number; state: LoopState }> {
   const { step, state } = await restore(plan, path);
   plan.carried?.load(state.carried);
+  // What is replayed only is looked at: nothing of the run changes.
+  if (plan.replay === true) return { done: step, state };
   // A run that went on from here before may have been killed between a look at held-out data and its own checkpoint.
   if (state.recorded !== null) plan.run.forgetAfter(state.recorded);
   // A run that was killed between the two has saved a checkpoint, but not removed those that it makes superfluous.
-  if (plan.replay !== true) await plan.run.prune(CHECKPOINTS_KEPT);
+  await plan.run.prune(CHECKPOINTS_KEPT);
   return { done: step, state };
 }
 

@@ -40,7 +40,7 @@ const SMALLEST = 1e-10;
 /** Curves of one chart with values that an axis can be divided by: what lies below the digits of the largest is rounded. */
 export function distinguishable(curves: readonly (readonly ReportPoint[])[]): ReportPoint[][] {
   const largest = curves.flat().reduce((most, { value }) => Math.max(most, Math.abs(value)), 0);
-  const decimals = Math.min(100, Math.max(0, DIGITS - 1 - Math.floor(Math.log10(Math.max(largest, SMALLEST)))));
+  const decimals = Math.max(0, DIGITS - 1 - Math.floor(Math.log10(largest)));
   const rounded = (value: number): number => (largest < SMALLEST ? 0 : Number(value.toFixed(decimals)));
   return curves.map((points) => points.map(({ step, value }) => ({ step, value: rounded(value) })));
 }

@@ -3,7 +3,7 @@ import { scorerGraph } from '../../generation/scorer.js';
 import { learnerParts, mappedPart, sessionParts, sharedPart } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
-import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
+import { adapterChanges, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { packedSizes } from '../../models/packed-tokens.js';
 import { dpoGraph } from './graph.js';
@@ -40,21 +40,6 @@ export function dpoMemory(config: CausalConfig, { quantization, lora, dpo }: Dpo
   return planOf(parts);
 }
 
-/** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, a rounded base, shorter texts. */
-export function dpoWays(config: CausalConfig, given: DpoMemory): Way[] {
-  const { dpo } = given;
-  const smaller = divisions(dpo.batchSize).map(({ batch, accumulated }) => {
-    const gradientAccumulationSteps = dpo.gradientAccumulationSteps * accumulated;
-    return {
-      settings: [`dpo.batchSize=${batch}`, `dpo.gradientAccumulationSteps=${gradientAccumulationSteps}`],
-      config: { ...given, dpo: { ...dpo, batchSize: batch, gradientAccumulationSteps } },
-    };
-  });
-  const maxLength = Math.ceil(dpo.maxLength / 2);
-  return waysOf<DpoMemory>(given, (asked) => dpoMemory(config, asked), [
-    { settings: ['dpo.recompute=true'], config: { ...given, dpo: { ...dpo, recompute: true } } },
-    ...smaller,
-    ...roundedForms(given),
-    { settings: [`dpo.maxLength=${maxLength}`], config: { ...given, dpo: { ...dpo, maxLength } } },
-  ]);
-}
+/** Settings that need less memory. */
+export const dpoWays = (config: CausalConfig, given: DpoMemory): Way[] =>
+  waysOf(given, (asked) => dpoMemory(config, asked), adapterChanges('dpo', given));

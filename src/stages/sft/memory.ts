@@ -3,7 +3,7 @@ import { writingForm } from '../../generation/policy.js';
 import { learnerParts, mappedPart, sessionParts, sharedPart, writingParts } from '../../memory/parts.js';
 import { overLayers, planOf, type MemoryPlan } from '../../memory/plan.js';
 import { inferenceSession, trainingSession } from '../../memory/session.js';
-import { divisions, roundedForms, waysOf, type Way } from '../../memory/ways.js';
+import { adapterChanges, waysOf, type Way } from '../../memory/ways.js';
 import type { CausalConfig } from '../../models/config/causal.js';
 import { packedSizes } from '../../models/packed-tokens.js';
 import { causalGraph } from '../../training/language.js';
@@ -42,22 +42,6 @@ export function sftMemory(config: CausalConfig, given: SftMemory): MemoryPlan {
   return planOf(parts);
 }
 
-/** Settings that need less memory: the same steps with blocks computed again, or of smaller batches, a rounded base, shorter samples. */
-export function sftWays(config: CausalConfig, given: SftMemory): Way[] {
-  const { sft } = given;
-  const smaller = divisions(sft.batchSize).map(({ batch, accumulated }) => {
-    const gradientAccumulationSteps = sft.gradientAccumulationSteps * accumulated;
-    return {
-      settings: [`sft.batchSize=${batch}`, `sft.gradientAccumulationSteps=${gradientAccumulationSteps}`],
-      config: { ...given, sft: { ...sft, batchSize: batch, gradientAccumulationSteps } },
-    };
-  });
-  const maxLength = Math.ceil(sft.maxLength / 2);
-  const shorter = { settings: [`sft.maxLength=${maxLength}`], config: { ...given, sft: { ...sft, maxLength } } };
-  return waysOf<SftMemory>(given, (asked) => sftMemory(config, asked), [
-    { settings: ['sft.recompute=true'], config: { ...given, sft: { ...sft, recompute: true } } },
-    ...smaller,
-    ...roundedForms(given),
-    shorter,
-  ]);
-}
+/** Settings that need less memory. */
+export const sftWays = (config: CausalConfig, given: SftMemory): Way[] =>
+  waysOf(given, (asked) => sftMemory(config, asked), adapterChanges('sft', given));
