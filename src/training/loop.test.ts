@@ -15,6 +15,7 @@ import { readScalars } from '../runs/tensorboard/reader.js';
 import { Runtime } from '../runtime/runtime.js';
 import { Learner } from './learner.js';
 import { trainLoop, type LoopPlan } from './loop.js';
+import { Replayed } from './replay.js';
 
 const root = await mkdtemp(join(tmpdir(), 'duanzi-loop-'));
 const runtime = new Runtime({ threads: 1 });
@@ -136,6 +137,9 @@ describe('a run that stopped before a look at held-out data', () => {
         rmSync(join(out(name('killed')), LOCK_FILE));
       });
       expect(rowsOf(name('killed')).at(-1)).toMatchObject({ step: at, values: { eval_loss: 1 / (1 + at) } });
+      const kept = rowsOf(name('killed'));
+      await expect(train(name('killed'), { evaluate, after, replay: true }, true)).rejects.toBeInstanceOf(Replayed);
+      expect(rowsOf(name('killed'))).toEqual(kept);
       await train(name('killed'), { evaluate, after }, true);
       for (const which of ['stopped', 'killed']) {
         expect(rowsOf(name(which)), which).toEqual(rowsOf(name('alone')));
