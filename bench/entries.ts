@@ -2,7 +2,7 @@ import type { Quantization } from '../src/nn/context.js';
 import type { PeerDtype } from './peer.js';
 import type { WorkName } from './work.js';
 
-/** One row of the table: a work in a form of the policy's base, and what is aimed at. */
+/** One row of the table: a work in a form of the policy's base or in a precision of the reward model's products, and what is aimed at. */
 export interface Entry {
   readonly row: string;
   readonly work: Exclude<WorkName, 'ceiling'>;
@@ -31,6 +31,7 @@ const PLANS: Readonly<Record<GroupName, readonly Plan[]>> = {
   ],
   rm: [
     { row: 'rm', work: 'rm', quantization: 'float32', against: 'float32', target: 2 },
+    { row: 'rm-int8', work: 'rm', quantization: 'int8', target: 1.5 },
     { row: 'rm-recompute', work: 'rm', quantization: 'float32', recompute: true, memoryTarget: 1 / 3 },
   ],
   grpo: [{ row: 'grpo', work: 'grpo', quantization: 'int8', target: 10, memoryTarget: 0.2, parts: { rollout: 12 } }],
@@ -54,7 +55,9 @@ export function entriesOf(
   const { quantization } = asked;
   if (quantization === undefined) return plans;
   const firstOf = new Map(plans.map((plan) => [`${plan.work} ${plan.recompute}`, plan] as const).reverse());
-  return plans
-    .filter((plan) => firstOf.get(`${plan.work} ${plan.recompute}`) === plan)
-    .map((plan) => (plan.work === 'rm' ? plan : { ...plan, quantization }));
+  // The reward model has no base that is rounded beforehand: its rows stay as they are.
+  return plans.flatMap((plan) => {
+    if (plan.work === 'rm') return [plan];
+    return firstOf.get(`${plan.work} ${plan.recompute}`) === plan ? [{ ...plan, quantization }] : [];
+  });
 }

@@ -10,7 +10,7 @@ export interface Setup {
   /** Folder of the causal model, and of the reward model. */
   readonly model: string;
   readonly rm: string;
-  /** The form in which the policy's base multiplies. */
+  /** The form in which the policy's base multiplies; of the reward model int8 is the precision of its products. */
   readonly quantization: Quantization;
   /** Whether gradients compute blocks again. */
   readonly recompute: boolean;

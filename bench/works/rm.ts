@@ -20,7 +20,8 @@ export async function rm(setup: Setup): Promise<Work> {
   const folder = await openModelFolder(setup.rm);
   const config = classifierConfig(folder, undefined);
   const runtime = new Runtime({ threads: setup.threads });
-  const training = classificationGraph(config, { ...section, recompute: setup.recompute });
+  const precision = setup.quantization === 'int8' ? 'int8' : 'float32';
+  const training = classificationGraph(config, { ...section, precision, recompute: setup.recompute });
   const { initial } = startingWeights(folder, training.context.weights, 0);
   const learner = await Learner.create(runtime, {
     graph: training.graph,

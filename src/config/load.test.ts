@@ -225,6 +225,10 @@ describe('refusals', () => {
     expect(cold.message).toMatch(/temperature 0/);
     const flags = { 'models.policy': 'p', 'models.reward': 'r', 'data.file': 'f' };
     expect((await refusal({ stage: 'run', flags })).message).toMatch(/data\.file is given, but the whole pipeline/);
+    const rounded = { model: 'm', 'data.dir': 'd', 'rm.precision': 'int8', device: 'webgpu' };
+    const onGpu = await refusal({ stage: 'rm', flags: rounded });
+    expect(onGpu.message).toMatch(/rm\.precision is int8, but webgpu has no products for it/);
+    expect(onGpu.fix).toBe('Set rm.precision=float32, or compute with --device cpu.');
     const odd = { 'data.dir': 'd', 'pretrain.kvHeads': 3 };
     expect((await refusal({ stage: 'pretrain', flags: odd })).message).toMatch(/kvHeads is 3, which does not divide/);
   });

@@ -28,6 +28,10 @@ export const rmSection = z
       count(8).optional(),
       'Most tokens that go through the model at once, padding and both passes of R-Drop included: a batch is cut by length, its gradients are summed; fewer take less memory (default: 512, or what the longest text takes; labels).',
     ),
+    precision: key(
+      z.enum(['float32', 'int8']).default('float32'),
+      'Products of the blocks while it learns, forward and to their inputs: int8 rounds weights and activations to 8 bits for each; the weights and their gradients stay float32, and so does what is measured.',
+    ),
     objective: key(
       z.enum(['labels', 'pairs']).default('labels'),
       'labels: texts with label 0 or 1; pairs: the columns prompt, chosen and rejected of data.file (Bradley–Terry).',

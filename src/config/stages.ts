@@ -77,6 +77,14 @@ function needPairs(config: { data: z.output<typeof dataSection> }, context: Refi
   refuse(context, ['data', 'file'], 'is missing: there are no pairs', fix);
 }
 
+/** Refuses products in 8 bits on a device that has no kernels for them; `auto` then takes what it has. */
+function needKernels(config: { device: string; rm: z.output<typeof rmSection> }, context: RefineContext): void {
+  const { device, rm: settings } = config;
+  if (settings.precision === 'float32' || device === 'cpu' || device === 'auto') return;
+  const fix = 'set rm.precision=float32, or compute with --device cpu';
+  refuse(context, ['rm', 'precision'], `is ${settings.precision}, but ${device} has no products for it`, fix);
+}
+
 /** Refuses a choice among texts without a reward model. */
 function needReward(config: { generate: { bestOf: number }; rm?: string | undefined }, context: RefineContext): void {
   if (config.generate.bestOf === 1 || config.rm !== undefined) return;
@@ -112,6 +120,7 @@ export const stageSchemas = {
   rm: z.strictObject({ ...runKeys('rm'), model: encoder, data, rm }).superRefine((config, context) => {
     if (config.rm.objective === 'pairs') needPairs(config, context);
     else needData(config, context);
+    needKernels(config, context);
   }),
   grpo: z
     .strictObject({
@@ -166,6 +175,7 @@ export const stageSchemas = {
   doctor: z.strictObject({ ...commonKeys, models, quantization, lora, sft, rm, grpo, generate }),
   run: z
     .strictObject({ ...runKeys('run'), models, quantization, data, lora, sft, rm, grpo, generate, evaluate })
+    .superRefine(needKernels)
     .superRefine((config, context) => {
       if (config.data.dir !== undefined) return;
       const fix = 'give data.dir, a folder with sft_train.csv and rm_train.csv';

@@ -46,6 +46,7 @@ export function activationBytes(graph: Graph, sizes: Sizes, elsewhere: ReadonlyS
   }
   for (const value of graph.outputs.values()) lastUse.set(owner(value), nodes.length);
 
+  const codes = codesOf(nodes);
   let [live, peak] = [0, 0];
   for (const [at, node] of nodes.entries()) {
     if (GIVEN.has(node.op)) continue;
@@ -53,6 +54,7 @@ export function activationBytes(graph: Graph, sizes: Sizes, elsewhere: ReadonlyS
       (value) => lastUse.get(value) === at && !GIVEN.has(value.node.op),
     );
     const freed = ends.reduce((sum, value) => sum + bytesOf(value), 0);
+    for (const matrix of codes.made(at)) live += bytesOf(matrix) / 4;
     if (!ALIASES.has(node.op)) {
       const made = node.outputs.filter((output) => lastUse.has(output)).reduce((sum, value) => sum + bytesOf(value), 0);
       const overwrites = IN_PLACE.has(node.op) && ends.some((value) => bytesOf(value) === made);
@@ -60,8 +62,22 @@ export function activationBytes(graph: Graph, sizes: Sizes, elsewhere: ReadonlyS
       live += made;
     }
     live -= freed;
+    for (const matrix of codes.dropped(at)) live -= bytesOf(matrix) / 4;
   }
   return peak;
+}
+
+/** The matrices whose codes of 8 bits a node makes, being the first to multiply with them, and is the last to need. */
+function codesOf(nodes: readonly Node[]) {
+  const uses = new Map<Value, { first: number; last: number }>();
+  for (const [at, { op, inputs }] of nodes.entries()) {
+    if (op !== 'roundedMatmul') continue;
+    const matrix = inputs[1]!;
+    uses.set(matrix, { first: uses.get(matrix)?.first ?? at, last: at });
+  }
+  const at = (which: 'first' | 'last') => (index: number) =>
+    [...uses].filter(([, use]) => use[which] === index).map(([matrix]) => matrix);
+  return { made: at('first'), dropped: at('last') };
 }
 
 /** What a node needs beside its inputs and outputs, from how it is written in ONNX. */
@@ -73,6 +89,9 @@ function workspaceBytes(node: Node, bytesOf: (value: Value) => number, sizes: Re
     // Scaled rows, their magnitudes, and the bytes.
     case 'int8Matmul':
       return 2.25 * bytesOf(node.inputs[0]!);
+    // The same, beside the matrix's magnitudes and its transposed codes.
+    case 'roundedMatmul':
+      return 2.25 * bytesOf(node.inputs[0]!) + 1.25 * bytesOf(node.inputs[1]!);
     // The matrix in float32, in the kernel; or the values of its codes and their products with the scales.
     case 'nf4Matmul': {
       const { rows, columns, adjoint } = node.attributes as { rows: number; columns: number; adjoint: boolean };

@@ -11,6 +11,7 @@ import {
   matmul,
   mul,
   nf4Matmul,
+  roundedMatmul,
   streamedMatmul,
   type BytesMatrix,
   type Int4Matrix,
@@ -103,6 +104,8 @@ export type Quantization = 'float32' | 'int8' | 'int4' | 'nf4' | 'bytes';
 /** The matrix of a linear layer, Hugging Face's (out, in), in the form in which the base is kept. */
 export type LinearWeight =
   | { readonly form: 'float32'; readonly weight: Value }
+  /** Rounded to 8 bits in each product: a matrix that learns. */
+  | { readonly form: 'rounded'; readonly weight: Value }
   | { readonly form: 'int8'; readonly matrix: Int8Matrix }
   | { readonly form: 'int4'; readonly matrix: Int4Matrix }
   | { readonly form: 'bytes'; readonly matrix: BytesMatrix }
@@ -115,6 +118,8 @@ export function multiply(x: Value, weight: LinearWeight): Value {
   switch (weight.form) {
     case 'float32':
       return matmul(x, weight.weight, { transB: true });
+    case 'rounded':
+      return roundedMatmul(x, weight.weight);
     case 'int8':
       return int8Matmul(x, weight.matrix);
     case 'int4':
@@ -169,12 +174,23 @@ export const nf4Names = (name: string): Readonly<Record<'codes' | 'absmax', stri
  * the head stay as they are, as bitsandbytes leaves them.
  */
 export const fitsNf4 = (name: string, [outputs, inputs]: readonly [outputs: number, inputs: number]): boolean =>
-  /\.layers\.\d+\./.test(name) && (outputs * inputs) % NF4_BLOCK === 0;
+  isOfBlock(name) && (outputs * inputs) % NF4_BLOCK === 0;
+
+/** Whether a weight is part of one of a model's blocks, and not of its embeddings or its head. */
+const isOfBlock = (name: string): boolean => /\.layers?\.\d+\./.test(name);
+
+/**
+ * How a model's blocks multiply: as their weights are, or in 8-bit integers to which weights and activations are rounded in
+ * each product, forward and to the inputs; see `roundedMatmul`.
+ */
+export type Precision = 'float32' | 'int8';
 
 export interface ContextOptions {
   readonly dtype?: DType;
   /** Default: float32. */
   readonly quantization?: Quantization | undefined;
+  /** Of matrices that are as they are stored. Default: float32. */
+  readonly precision?: Precision | undefined;
   /** Matrices that are not rounded are read from their files piece by piece in each product; so in NF4 anyway. */
   readonly streamed?: boolean | undefined;
   readonly lora?: LoraSettings;
@@ -194,6 +210,7 @@ export class ModelContext {
   readonly copies: number;
   readonly #recompute: boolean;
   readonly #streamed: boolean;
+  readonly #precision: Precision;
   readonly #weights = new Map<string, Value>();
   readonly #loraWeights = new Map<string, Value>();
   readonly #adapterInputs = new Map<Value, Value>();
@@ -206,6 +223,7 @@ export class ModelContext {
     this.dtype = options.dtype ?? 'float32';
     this.lora = options.lora;
     this.quantization = options.quantization ?? 'float32';
+    this.#precision = options.precision ?? 'float32';
     this.#recompute = options.recompute ?? false;
     this.#streamed = options.streamed ?? (this.quantization === 'nf4' || this.quantization === 'bytes');
     this.copies = options.copies ?? 1;
@@ -257,7 +275,9 @@ export class ModelContext {
       };
     }
     if (this.quantization !== 'int8') {
-      return { form: this.#streamed ? 'streamed' : 'float32', weight: this.weight(name, [outputs, inputs]) };
+      const rounds = this.#precision === 'int8' && isOfBlock(name);
+      const form = this.#streamed ? 'streamed' : rounds ? 'rounded' : 'float32';
+      return { form, weight: this.weight(name, [outputs, inputs]) };
     }
     const names = int8Names(name);
     return {

@@ -128,6 +128,13 @@ const partsOf = (matrix: Int8Matrix): Value[] => [
 export const int8Matmul = (x: Value, matrix: Int8Matrix, adjoint = false): Value =>
   apply(x.graph, 'int8Matmul', [x, ...partsOf(matrix)], { adjoint });
 
+/**
+ * x (…, K) · Wᵀ of a float32 matrix (N, K), both rounded to 8 bits for the product → (…, N); adjoint: x (…, N) · W →
+ * (…, K). See the op's record.
+ */
+export const roundedMatmul = (x: Value, weight: Value, adjoint = false): Value =>
+  apply(x.graph, 'roundedMatmul', [x, weight], { adjoint });
+
 /** A frozen matrix in blocks of 4 bits: see the op's record. */
 export interface Int4Matrix {
   /** uint8 (N, K/32, 16): two entries a byte, the first in the lower half. */

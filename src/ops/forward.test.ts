@@ -22,7 +22,7 @@ const runtime = new Runtime({ threads: 1 });
 afterAll(() => runtime.close());
 
 /** Ops that have tests of their own: graph inputs, and those with a seed, a cache or a rounding. */
-const elsewhere = ['input', 'parameter', 'int8Matmul', 'int4Matmul', 'bytesMatmul', 'dropoutMask'];
+const elsewhere = ['input', 'parameter', 'int8Matmul', 'roundedMatmul', 'int4Matmul', 'bytesMatmul', 'dropoutMask'];
 
 function forwardGraph(instance: OpInstance, float: 'float32' | 'float64'): Graph {
   const graph = newGraph();

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { expectClose } from '../../tests/support/expect-close.js';
 import { toNdArray } from '../../tests/support/ops/op-case.js';
+import { roundRow } from '../../tests/support/round-rows.js';
 import { backward } from '../autodiff/backward.js';
 import type { Graph, Value } from '../graph/graph.js';
 import { tensor, wrap, type Tensor } from '../graph/tensor.js';
@@ -64,19 +65,11 @@ function plain(rows: readonly (readonly number[])[], matrix: Matrix) {
   const isOutlier = new Set(matrix.inputOutliers);
   return rows.flatMap((row) => {
     const scaled = row.map((value, k) => f(f(value) * inputScale[k]!));
-    const largest = Math.max(0, ...scaled.filter((_, k) => !isOutlier.has(k)).map(Math.abs));
-    const step = Math.max(f(largest * f(1 / 127)), f(1e-30));
-    const values = scaled.map((value, k) => (isOutlier.has(k) ? value : roundHalfEven(f(value / step)) * step));
+    const values = roundRow(scaled, (k) => !isOutlier.has(k));
     return Array.from({ length: outer }, (_, n) =>
       values.reduce((sum, value, k) => sum + value * weight[k * outer + n]! * outputScale[n]!, 0),
     );
   });
-}
-
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
 function build(leading: (string | number)[], { inner, outer }: Matrix): { graph: Graph; x: Value; y: Value } {

@@ -1,11 +1,11 @@
 import { sizeOf, type Dim } from '../graph/dim.js';
-import type { TensorType, Value } from '../graph/graph.js';
+import type { Node, TensorType, Value } from '../graph/graph.js';
 import { int8Matmul } from './build.js';
 import { arity, requireAxis, requireDType, requireRank, requireShape } from './infer.js';
 import { nonDifferentiable, type Emitter, type NoAttributes, type OpRecord, type OpRecords } from './record.js';
 
 /** Largest magnitude of an 8-bit integer on either side of zero. */
-const LEVELS = 127;
+export const LEVELS = 127;
 
 /** The smallest scale of a row: a row of zeros stays zeros. */
 const SMALLEST = 1e-30;
@@ -73,6 +73,17 @@ export function int8Product(emitter: Emitter, x: string, matrix: EmittedMatrix):
   return emitter.node('Gemm', [chosen, emitter.node('Mul', [rows, outputScale]), product]);
 }
 
+/** Writes such a product of a node's first input (…, K), whatever its leading axes: a row of a token's is a row of the product. */
+export function int8ProductOf(emitter: Emitter, node: Node, matrix: EmittedMatrix): string {
+  const left = node.inputs[0]!;
+  const x = emitter.name(left);
+  const { dtype, shape } = left;
+  if (shape.length === 2) return int8Product(emitter, x, matrix);
+  const rows = [sizeOf(shape.slice(0, -1)), shape.at(-1)!];
+  const flat = emitter.typed(emitter.node('Reshape', [x, emitter.dims(rows)]), { dtype, shape: rows });
+  return emitter.node('Reshape', [int8Product(emitter, flat, matrix), emitter.dims(node.outputs[0]!.shape)]);
+}
+
 /** The scale of the rows, 0 at the outliers. */
 function withoutOutliers(emitter: Emitter, inputScale: string, rowScale: string | undefined, outliers: string): string {
   const shape = (of: string): string => emitter.node('Shape', [of]);
@@ -133,15 +144,8 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul' | 'bytesMatmul'> =
       return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), weight.shape[adjoint ? 0 : 1]!] }];
     },
     emit: (emitter, node, { adjoint }) => {
-      const [left] = node.inputs as Parts<Value>;
-      const x = emitter.name(left);
-      const { shape } = left;
       const matrix = emittedMatrix(emitter, node.inputs.slice(1), adjoint);
-      if (shape.length === 2) return [int8Product(emitter, x, matrix)];
-      const rows = [sizeOf(shape.slice(0, -1)), shape.at(-1)!];
-      const flat = emitter.node('Reshape', [x, emitter.dims(rows)]);
-      const y = int8Product(emitter, emitter.typed(flat, { dtype: left.dtype, shape: rows }), matrix);
-      return [emitter.node('Reshape', [y, emitter.dims(node.outputs[0]!.shape)])];
+      return [int8ProductOf(emitter, node, matrix)];
     },
     // dx = dy · Wᵀ: the same product with the sides exchanged
     vjp: ({ grad, inputs, attributes: { adjoint } }) => {

@@ -116,6 +116,7 @@ export interface OpAttributes {
   cast: { to: DType };
   matmul: { transA: boolean; transB: boolean };
   int8Matmul: { adjoint: boolean };
+  roundedMatmul: { adjoint: boolean };
   int4Matmul: NoAttributes;
   bytesMatmul: NoAttributes;
   nf4Matmul: { rows: number; columns: number; adjoint: boolean };

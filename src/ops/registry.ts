@@ -11,6 +11,7 @@ import { quantized } from './quantized.js';
 import { random } from './random.js';
 import type { OpName, OpRecord, OpRecords } from './record.js';
 import { reduce } from './reduce.js';
+import { rounded } from './rounded.js';
 import { shapeOps } from './shape.js';
 import { sources } from './sources.js';
 import { streamed } from './streamed.js';
@@ -22,6 +23,7 @@ export const ops: OpRecords<OpName> = {
   ...logic,
   ...matmul,
   ...quantized,
+  ...rounded,
   ...nf4,
   ...streamed,
   ...linearLogProbs,

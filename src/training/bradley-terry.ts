@@ -3,7 +3,7 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import { classifierFeeds, classifierLogits } from '../models/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import type { PaddedTokens } from '../models/padded-tokens.js';
-import { ModelContext, type LoraSettings } from '../nn/context.js';
+import { ModelContext, type LoraSettings, type Precision } from '../nn/context.js';
 import { bradleyTerryLoss } from '../nn/preference-loss.js';
 import { div, gatherRows, reduceSum, reshape } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -16,12 +16,14 @@ import type { Metrics } from './loop.js';
  */
 export function bradleyTerryGraph(
   config: ModelConfig,
-  { centering, recompute }: { readonly centering: number; readonly recompute?: boolean },
+  settings: { readonly centering: number; readonly recompute?: boolean; readonly precision?: Precision },
   lora?: LoraSettings,
 ): { context: ModelContext; loss: Value } {
+  const { centering, recompute, precision } = settings;
   const context = new ModelContext(newGraph(), {
     training: dropsOut(config, lora),
     recompute,
+    precision,
     ...(lora !== undefined && { lora }),
   });
   const { graph } = context;

@@ -3,7 +3,7 @@ import { tensor, type Tensor } from '../graph/tensor.js';
 import { classifierFeeds, classifierLogits } from '../models/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import type { PaddedTokens } from '../models/padded-tokens.js';
-import { ModelContext, type LoraSettings } from '../nn/context.js';
+import { ModelContext, type LoraSettings, type Precision } from '../nn/context.js';
 import { crossEntropy, rDrop } from '../nn/losses.js';
 import { mul, slice } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
@@ -31,14 +31,16 @@ export const passesOf = (config: ModelConfig, rdropAlpha: number, lora?: LoraSet
  */
 export function classificationGraph(
   config: ModelConfig,
-  { rdropAlpha, recompute }: { readonly rdropAlpha: number; readonly recompute?: boolean },
+  settings: { readonly rdropAlpha: number; readonly recompute?: boolean; readonly precision?: Precision },
   lora?: LoraSettings,
 ): ClassificationGraph {
+  const { rdropAlpha, recompute, precision } = settings;
   const copies = passesOf(config, rdropAlpha, lora);
   const context = new ModelContext(newGraph(), {
     training: dropsOut(config, lora),
     copies,
     recompute,
+    precision,
     ...(lora !== undefined && { lora }),
   });
   const { graph } = context;

@@ -84,6 +84,7 @@ describe('the benchmark', () => {
       ['sft', 'supervised tokens/s'],
       ['sft-float32', 'supervised tokens/s'],
       ['rm', 'samples/s'],
+      ['rm-int8', 'samples/s'],
       ['rm-recompute', 'samples/s'],
       ['generate-1', 'tokens/s'],
       ['generate-64', 'tokens/s'],
@@ -124,7 +125,7 @@ describe('the benchmark', () => {
     expect(stderr).not.toContain('writing');
     expect(code).toBe(0);
     const { rows } = findings.parse(JSON.parse(await readFile(at('rows.json'), 'utf8')));
-    expect(rows.map(({ work }) => work)).toEqual(['rm', 'rm-recompute', 'sft', 'grpo', 'grpo-rollout']);
+    expect(rows.map(({ work }) => work)).toEqual(['rm', 'rm-int8', 'rm-recompute', 'sft', 'grpo', 'grpo-rollout']);
   });
 
   it.each([

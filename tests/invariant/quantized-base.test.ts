@@ -1,11 +1,8 @@
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { backward } from '../../src/autodiff/backward.js';
-import { openModelFolder } from '../../src/checkpoints/model-folder.js';
-import { readFloats } from '../../src/checkpoints/safetensors.js';
-import { sourceOfFloats, writeSafetensors } from '../../src/checkpoints/safetensors-writer.js';
 import { openPolicy } from '../../src/generation/policy.js';
 import { wrap, type Tensor } from '../../src/graph/tensor.js';
 import type { MaskedSequence } from '../../src/models/packed-tokens.js';
@@ -13,6 +10,8 @@ import type { Quantization } from '../../src/nn/context.js';
 import { stream } from '../../src/random.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { causalGraph, causalLossFeeds } from '../../src/training/language.js';
+import { gradientDifference, type Gradients } from '../support/gradient-difference.js';
+import { plantOutliers, type IsLarge } from '../support/planted-outliers.js';
 
 const NANO = 'assets/nano-qwen3';
 const runtime = new Runtime({ threads: 1 });
@@ -39,7 +38,7 @@ const samples: readonly MaskedSequence[] = [40, 23, 31].map((length, i) => {
 
 interface Result {
   readonly losses: Float32Array;
-  readonly gradients: ReadonlyMap<string, Float32Array>;
+  readonly gradients: Gradients;
 }
 
 /** Loss of each supervised token and gradient of each adapter weight; neither factor of the adapter is zero. */
@@ -73,53 +72,23 @@ async function learn(quantization: Quantization, batch: readonly MaskedSequence[
   };
 }
 
-/** ‖a − b‖ / ‖b‖ over all gradients. */
-function difference(a: Result, b: Result): number {
-  let [apart, total] = [0, 0];
-  for (const [name, values] of b.gradients) {
-    for (const [i, value] of values.entries()) {
-      apart += (a.gradients.get(name)![i]! - value) ** 2;
-      total += value ** 2;
-    }
-  }
-  return Math.sqrt(apart / total);
-}
-
 const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 describe('a base in 8 bits', () => {
   it('keeps the loss within 0.2 % of float32 and the gradient within 3 %', async () => {
     const [exact, rounded] = [await learn('float32', samples), await learn('int8', samples)];
     expect(Math.abs(mean(rounded.losses) / mean(exact.losses) - 1)).toBeLessThan(0.002);
-    const apart = difference(rounded, exact);
+    const apart = gradientDifference(rounded.gradients, exact.gradients);
     expect(apart).toBeGreaterThan(0);
     expect(apart).toBeLessThan(0.03);
   });
 });
 
-/** The model with values of some weights fifty times as large. */
-async function planted(isLarge: (name: string, row: number, column: number) => boolean): Promise<string> {
-  const dir = await mkdtemp(join(cache, 'planted-'));
-  await cp(NANO, dir, { recursive: true });
-  const { weights } = await openModelFolder(NANO);
-  const sources = [];
-  for (const [name, info] of weights) {
-    const tensor = await readFloats(info);
-    const columns = tensor.shape.at(-1)!;
-    for (let at = 0; at < tensor.data.length; at++) {
-      if (isLarge(name, Math.floor(at / columns), at % columns)) tensor.data[at]! *= 50;
-    }
-    sources.push(sourceOfFloats(name, tensor));
-  }
-  await writeSafetensors(join(dir, 'model.safetensors'), sources);
-  return dir;
-}
-
 const chosen = new Set([5, 40, 41]);
 const isBlocks = (name: string): boolean => /layers.*proj/.test(name);
 
 describe('outliers fifty times as large', () => {
-  it.each<[string, (name: string, row: number, column: number) => boolean, number]>([
+  it.each<[string, IsLarge, number]>([
     ['in the weights of norms', (name, _, column) => /layernorm|model\.norm/.test(name) && chosen.has(column), 0.06],
     // Weights of float32 that are 0.35 % off make its gradient 137 % other: it says nothing about rounding.
     ['in columns of matrices', (name, _, column) => isBlocks(name) && chosen.has(column), Infinity],
@@ -128,10 +97,10 @@ describe('outliers fifty times as large', () => {
   ])(
     '%s keep the loss within a hundredth, and the gradient where it is well conditioned',
     async (_, isLarge, bound) => {
-      const dir = await planted(isLarge);
+      const dir = await plantOutliers(NANO, cache, isLarge);
       const [exact, rounded] = [await learn('float32', samples, dir), await learn('int8', samples, dir)];
       expect(Math.abs(mean(rounded.losses) / mean(exact.losses) - 1)).toBeLessThan(0.01);
-      expect(difference(rounded, exact)).toBeLessThan(bound);
+      expect(gradientDifference(rounded.gradients, exact.gradients)).toBeLessThan(bound);
     },
   );
 });
@@ -152,6 +121,6 @@ describe.each<[Quantization, number, number]>([
       const each = apart.map(({ gradients }) => gradients.get(name)!);
       return [name, each[0]!.map((_, i) => each.reduce((sum, gradient) => sum + gradient[i]!, 0))];
     });
-    expect(difference(together, { losses: together.losses, gradients: new Map(sums) })).toBeLessThan(gradientTolerance);
+    expect(gradientDifference(together.gradients, new Map(sums))).toBeLessThan(gradientTolerance);
   });
 });
