@@ -59,8 +59,8 @@ export const grpoSection = z
       'How the base multiplies where completions are written; as in training if not given, but nf4 with its values in bytes.',
     ),
     samplerTolerance: key(
-      z.number().min(0).default(0.01),
-      "Difference in nats up to which the sampler's log-probabilities count as the policy's; 0 computes all anew.",
+      z.number().min(0).default(0.02),
+      "Root mean square difference in nats up to which the sampler's log-probabilities count as the policy's; 0 computes all anew.",
     ),
     ...lossKeys,
     scaleRewards: key(

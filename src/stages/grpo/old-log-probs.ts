@@ -16,11 +16,12 @@ export interface OldLogProbs {
 
 /**
  * The log-probabilities that the loss takes as old. The sampler knows them already: where it computes what the policy
- * computes, its numbers differ in their last bits alone and are taken as they are. That is not believed but measured, on
+ * computes, its numbers differ by rounding alone and are taken as they are. That is not believed but measured, on
  * some completions of each rollout; beyond the tolerance all are computed anew, and the loss gets both, so that it can
  * correct for the difference.
  *
  * @param measure log-probabilities of some completions by the policy, without a cache
+ * @param tolerance root mean square of the differences, which a few tokens that are far off exceed as well as many that are not
  */
 export async function oldLogProbs(
   sampler: LogProbs,
@@ -31,15 +32,14 @@ export async function oldLogProbs(
   const some = tolerance === 0 ? all : all.filter((i) => i % MEASURED === 0);
   const again = (await measure(some)).map((row) => [...row]);
   const differences = some.flatMap((i, k) => again[k]!.map((value, t) => Math.abs(value - sampler[i]![t]!)));
+  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / Math.max(values.length, 1);
   // Not a number where a difference is not, and then within no tolerance.
-  const largest = differences.reduce((a, b) => Math.max(a, b), 0);
-  if (tolerance > 0 && largest <= tolerance) {
-    const mean = differences.reduce((a, b) => a + b, 0) / Math.max(differences.length, 1);
+  if (tolerance > 0 && Math.sqrt(mean(differences.map((each) => each ** 2))) <= tolerance) {
     return {
       policy: sampler,
       metrics: {
-        'sampling/sampling_logp_difference/mean': mean,
-        'sampling/sampling_logp_difference/max': largest,
+        'sampling/sampling_logp_difference/mean': mean(differences),
+        'sampling/sampling_logp_difference/max': differences.reduce((a, b) => Math.max(a, b), 0),
       },
     };
   }
