@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../graph/graph.js';
 import { CACHE_STEP, decoderGraph, PROMPT_TOKENS, type CausalModel } from '../generation/decoder.js';
-import { classifierContext } from '../rewards/classifier.js';
+import { classifierContext, sequencesAtOnce } from '../rewards/classifier.js';
 import type { ModelConfig } from '../models/config/model-config.js';
 import { packedSizes } from '../models/packed-tokens.js';
 import { adamwGraph, gradNormGraph } from '../optim/adamw.js';
@@ -96,10 +96,10 @@ export const adapterNames = (graph: Graph): string[] =>
     .map(({ attributes }) => String(attributes['name']))
     .filter((name) => /\.lora_[AB]\.weight$/.test(name));
 
-/** What a reward model takes that reads so many texts at once. */
+/** What a reward model takes that reads texts of so many tokens, at most `batch` at once. */
 export function judgeParts(config: ModelConfig, batch: number, length: number): MemoryPart[] {
   const { graph } = classifierContext(config);
-  const { weights, activations } = inferenceSession(graph, [packedSizes(batch, length)]);
+  const { weights, activations } = inferenceSession(graph, [packedSizes(sequencesAtOnce(batch, length), length)]);
   return [
     { name: 'weights of the reward model', bytes: weights },
     { name: 'activations of the reward model', bytes: activations },

@@ -3,10 +3,11 @@ import type { ModelConfig } from '../models/config/model-config.js';
 import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import type { DeviceTensor, Program, Runtime, StoredTensor } from '../runtime/runtime.js';
+import { partsByLength } from '../text/by-length.js';
 import { collateTexts } from '../text/collate.js';
 
 export interface ClassifyOptions {
-  /** Sequences that are computed together. */
+  /** Most sequences that are computed together. */
   readonly batchSize: number;
   readonly padTokenId: number;
   /** Weights that were not bound to files. */
@@ -16,6 +17,13 @@ export interface ClassifyOptions {
   /** Called after each batch with the number of sequences done. */
   readonly onProgress?: (done: number) => void;
 }
+
+/** Most tokens, padding included, that are computed together; a longer sequence is computed alone. */
+const TOKENS = 1024;
+
+/** Of sequences of one length, how many are computed together. */
+export const sequencesAtOnce = (batchSize: number, length: number): number =>
+  Math.max(1, Math.min(batchSize, Math.floor(TOKENS / length)));
 
 /** An adapter on the classifier; whether its matrices are read from their files piece by piece. */
 export type ClassifierOptions = Pick<ContextOptions, 'lora' | 'streamed'>;
@@ -42,15 +50,18 @@ export class Classifier {
 
   /**
    * Logits of each sequence, in the given order: (sequences) × (labels). Sequences of like length share a batch, which
-   * is padded to its longest.
+   * is padded to its longest; of all ways to share, the one with the fewest tokens.
    */
   async logits(sequences: readonly (readonly number[])[], options: ClassifyOptions): Promise<number[][]> {
     const { batchSize, padTokenId, weights } = options;
     const results = new Array<number[]>(sequences.length);
-    const order = [...sequences.keys()].sort((a, b) => sequences[a]!.length - sequences[b]!.length || a - b);
-    for (let start = 0; start < order.length; start += batchSize) {
+    let done = 0;
+    for (const chosen of partsByLength(
+      sequences.map(({ length }) => length),
+      TOKENS,
+      batchSize,
+    )) {
       options.signal?.throwIfAborted();
-      const chosen = order.slice(start, start + batchSize);
       const tokens = collateTexts(
         chosen.map((i) => sequences[i]!),
         { padId: padTokenId },
@@ -59,7 +70,7 @@ export class Classifier {
       const values = logits!.data as Float32Array;
       const labels = this.config.labels.length;
       for (const [row, i] of chosen.entries()) results[i] = [...values.subarray(row * labels, (row + 1) * labels)];
-      options.onProgress?.(start + chosen.length);
+      options.onProgress?.((done += chosen.length));
     }
     return results;
   }

@@ -8,7 +8,7 @@ import { crossEntropy, rDrop } from '../nn/losses.js';
 import { mul, slice } from '../ops/build.js';
 import { newGraph } from '../ops/registry.js';
 import { collateTexts } from '../text/collate.js';
-import { partsByLength } from './by-length.js';
+import { partsByLength } from '../text/by-length.js';
 import { dropsOut } from './dropout.js';
 
 /** A training graph of a classifier; reads the feeds of `dropoutFeeds` where the model drops anything out. */

@@ -9,10 +9,11 @@ const tokensOf = (of: readonly number[], part: readonly number[]): number =>
   part.length * Math.max(...part.map((position) => of[position]!));
 
 describe('partsByLength', () => {
-  it('has every sequence once, by length, and no part above the limit but of one sequence', () => {
+  it('has every sequence once, by length, and no part above the limits but of one sequence', () => {
     fc.assert(
-      fc.property(lengths, limits, (of, limit) => {
-        const parts = partsByLength(of, limit);
+      fc.property(lengths, limits, fc.integer({ min: 1, max: 24 }), (of, limit, most) => {
+        const parts = partsByLength(of, limit, most);
+        for (const part of parts) expect(part.length).toBeLessThanOrEqual(most);
         expect(parts.flat().sort((a, b) => a - b)).toEqual(of.map((_, position) => position));
         const inOrder = parts.flat().map((position) => of[position]!);
         expect(inOrder).toEqual([...inOrder].sort((a, b) => a - b));

@@ -1,4 +1,4 @@
-/** What a further part of a batch costs, in tokens that could go through the model instead: its gradients are added up. */
+/** What a further part of a batch costs, in tokens that could go through the model instead: its weights are read once more, its gradients added up. */
 const PART_COST = 64;
 
 /**
@@ -8,16 +8,17 @@ const PART_COST = 64;
  *
  * @param lengths of the sequences in tokens
  * @param limit most tokens in one part, padding included; a sequence that is longer is a part alone
+ * @param most sequences in one part
  * @returns positions in the batch, part by part, short sequences first
  */
-export function partsByLength(lengths: readonly number[], limit: number): number[][] {
+export function partsByLength(lengths: readonly number[], limit: number, most = Infinity): number[][] {
   const sorted = lengths.map((_, position) => position).sort((a, b) => lengths[a]! - lengths[b]! || a - b);
   // best[i]: the cheapest way to cut the i shortest, and where its last part starts.
   const best = [{ cost: 0, start: 0 }];
   for (let end = 1; end <= sorted.length; end++) {
     const longest = lengths[sorted[end - 1]!]!;
     let chosen = { cost: Infinity, start: end - 1 };
-    for (let start = end - 1; start >= 0; start--) {
+    for (let start = end - 1; start >= Math.max(0, end - most); start--) {
       const tokens = (end - start) * longest;
       if (tokens > limit && end - start > 1) break;
       const cost = best[start]!.cost + tokens + PART_COST;
