@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, it } from 'vitest';
 import { backward } from '../../src/autodiff/backward.js';
 import { openModelFolder } from '../../src/checkpoints/model-folder.js';
 import type { Precision } from '../../src/nn/context.js';
