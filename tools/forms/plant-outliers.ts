@@ -4,10 +4,20 @@ import { openModelFolder } from '../../src/checkpoints/model-folder.js';
 import { readFloats } from '../../src/checkpoints/safetensors.js';
 import { sourceOfFloats, writeSafetensors } from '../../src/checkpoints/safetensors-writer.js';
 
-export type IsLarge = (name: string, row: number, column: number) => boolean;
+const CHANNELS = new Set([5, 40, 41]);
+const isNorm = (name: string): boolean => /(layernorm|model\.norm)\.weight$/i.test(name);
+const isMatrix = (name: string): boolean => /\.layers?\..*(proj|dense)\.weight$/.test(name);
 
-/** A copy of a model with values of some weights fifty times as large, in a new folder within `parent`. */
-export async function plantOutliers(model: string, parent: string, isLarge: IsLarge): Promise<string> {
+/** Where channels are made fifty times as large: in the weights of norms, in rows or columns of the blocks' matrices. */
+export const PLANTINGS: Readonly<Record<string, (name: string, row: number, column: number) => boolean>> = {
+  norms: (name, _, column) => isNorm(name) && CHANNELS.has(column),
+  rows: (name, row) => isMatrix(name) && CHANNELS.has(row),
+  columns: (name, _, column) => isMatrix(name) && CHANNELS.has(column),
+};
+
+/** A copy of a model with one of `PLANTINGS`, in a new folder within `parent`. */
+export async function plantOutliers(model: string, parent: string, planting: string): Promise<string> {
+  const isLarge = PLANTINGS[planting]!;
   const dir = await mkdtemp(join(parent, 'planted-'));
   await cp(model, dir, { recursive: true });
   const { weights } = await openModelFolder(model);
