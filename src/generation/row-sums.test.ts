@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Preceding } from '../runtime/preceding.js';
 import { filteredProbabilities } from './filtered-probabilities.js';
-import { placeAt, Preceding, RowSums } from './row-sums.js';
+import { placeAt, RowSums } from './row-sums.js';
 import { unfiltered } from './sampling-settings.js';
 
 const LENGTH = 4;
@@ -88,7 +89,7 @@ describe('Preceding', () => {
         const token = seed % weights.length;
         if (weights[token] === 0) return;
         const total = weights.reduce((a, b) => a + b, 0);
-        const preceding = new Preceding({ token, probability: weights[token]! }, topP * total, total);
+        const preceding = new Preceding({ place: token, value: weights[token]!, mass: topP * total, total });
         let isLeft: boolean | undefined;
         for (let start = 0; start < weights.length && isLeft === undefined; start += LENGTH) {
           isLeft = preceding.take(weights.subarray(start, start + LENGTH), start);

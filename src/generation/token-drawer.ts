@@ -2,7 +2,7 @@ import { UserError } from '../errors.js';
 import { wrap, type Tensor } from '../graph/tensor.js';
 import type { DeviceTensor } from '../runtime/runtime.js';
 import { blockLength } from './block-sums.js';
-import { placeAt, Preceding, RowSums, type Place } from './row-sums.js';
+import { placeAt, RowSums, type Place } from './row-sums.js';
 import { sampleToken, SamplerScratch } from './sampler.js';
 import { checkSettings, type SamplingSettings } from './sampling-settings.js';
 
@@ -30,9 +30,6 @@ interface Open extends Draw {
 
 /** Times that a token is drawn from the whole distribution before the filtered one is worked out. */
 const ATTEMPTS = 4;
-
-/** A row is read in so many parts, as far as it takes to know whether a token is in the nucleus. */
-const PARTS = 4;
 
 /**
  * Draws tokens exactly from the filtered distribution of a step's rows, with few of their probabilities at hand. A token is
@@ -137,18 +134,16 @@ export class TokenDrawer {
       if (place.probability < minP * open[i]!.sums.highest) return false;
       return topP === 1 ? true : open[i]!.sums.precededByLess(topP * open[i]!.sums.total, place);
     });
-    const preceding = open.map(({ sums }, i) => new Preceding(places[i]!, topP * sums.total, sums.total));
-    const length = Math.ceil(this.vocabSize / PARTS / this.#length) * this.#length;
-    for (let first = 0; first < this.vocabSize; first += length) {
-      const unknown = [...left.keys()].filter((i) => left[i] === undefined);
-      if (unknown.length === 0) break;
-      const count = Math.min(length, this.vocabSize - first);
-      const starts = unknown.map((i) => open[i]!.start + first);
-      const parts = (await probabilities.readParts(starts, count)).data as Float32Array;
-      for (const [k, i] of unknown.entries())
-        left[i] = preceding[i]!.take(parts.subarray(k * count, (k + 1) * count), first);
-    }
-    return left.map((known, i) => known ?? preceding[i]!.decided);
+    const unknown = [...left.keys()].filter((i) => left[i] === undefined);
+    if (unknown.length === 0) return left.map((known) => known === true);
+    const queries = unknown.map((i) => {
+      const { start, sums } = open[i]!;
+      const { token: place, probability: value } = places[i]!;
+      return { start, place, value, mass: topP * sums.total, total: sums.total };
+    });
+    const answers = await probabilities.precededByLess(queries, this.vocabSize);
+    for (const [k, i] of unknown.entries()) left[i] = answers[k]!;
+    return left.map((known) => known === true);
   }
 
   /** A token of the k likeliest ones, which lie in the blocks with the k largest maxima. */

@@ -54,6 +54,10 @@ export class GpuMemory implements Memory {
     return shape.join() === buffer.shape.join() ? buffer.ort : view(buffer, shape);
   }
 
+  async elements(handle: number, start: number, count: number): Promise<Float32Array> {
+    return (await this.get(handle, [start], [count])).data as Float32Array;
+  }
+
   async get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor> {
     const buffer = this.#held.at(handle);
     const [start = 0] = starts;

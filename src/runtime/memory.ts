@@ -14,6 +14,8 @@ export interface Memory {
   allocate(dtype: DType, shape: readonly number[]): Promise<number>;
   /** As an operand or target of a run: all of it, or elements of it; its memory, not a copy. */
   operand(held: Held): OrtTensor;
+  /** So many elements of a float32 tensor: its memory, where that can be read, to be read at once. */
+  elements(handle: number, start: number, count: number): Promise<Float32Array>;
   /** A copy of as many elements from each start on as together fill the shape. */
   get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor>;
   set(handle: number, tensor: Tensor): Promise<void>;
@@ -85,6 +87,10 @@ export class HostMemory implements Memory {
     const length = elementCount(shape);
     if (length === tensor.data.length) return ort;
     return toOrt({ dtype: tensor.dtype, shape, data: part(tensor, start, length) });
+  }
+
+  async elements(handle: number, start: number, count: number): Promise<Float32Array> {
+    return Promise.resolve(part(this.#held.at(handle).tensor, start, count) as Float32Array);
   }
 
   async get(handle: number, starts: readonly number[], shape: readonly number[]): Promise<Tensor> {

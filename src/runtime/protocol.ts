@@ -1,4 +1,5 @@
 import type { DType, Tensor } from '../graph/tensor.js';
+import type { PrecedingQuery } from './preceding.js';
 
 /** A tensor that lives in the worker, or its elements from `start`, which fill the shape. */
 export interface Held {
@@ -64,6 +65,13 @@ export type Request =
       readonly starts: readonly number[];
       readonly shape: readonly number[];
     }
+  /** Each on so many elements of a tensor. */
+  | {
+      readonly kind: 'preceding';
+      readonly handle: number;
+      readonly length: number;
+      readonly queries: readonly PrecedingQuery[];
+    }
   | {
       readonly kind: 'copy';
       /** Handles of sources and targets; the same blocks are copied for each pair. */
@@ -84,6 +92,7 @@ export interface Replies {
   load: number;
   allocate: number;
   get: Tensor;
+  preceding: boolean[];
   copy: undefined;
   set: undefined;
   clear: undefined;

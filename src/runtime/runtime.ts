@@ -6,6 +6,7 @@ import type { Graph, TensorType } from '../graph/graph.js';
 import { bytesPerElement, elementCount, type DType, type Tensor } from '../graph/tensor.js';
 import { emit } from '../onnx/emit.js';
 import { WorkerHost } from './host.js';
+import type { PrecedingQuery } from './preceding.js';
 import type { CopiedBlock, Held, Operand, Placement } from './protocol.js';
 import { bindWeights, residentWeights, withWorkingDirectory, type StoredTensor } from './external.js';
 
@@ -45,6 +46,17 @@ export class DeviceTensor {
   async readParts(starts: readonly number[], length: number): Promise<Tensor> {
     for (const start of starts) requireElements(this, start, length);
     return this.#get(starts, [starts.length, length]);
+  }
+
+  /**
+   * Whether the elements before one, in falling order, have together less than a mass: for each query among `length`
+   * elements of a float32 tensor, which stay where they are.
+   */
+  async precededByLess(queries: readonly PrecedingQuery[], length: number): Promise<boolean[]> {
+    if (this.dtype !== 'float32') throw new RangeError(`${describe(this)} is not float32`);
+    for (const { start } of queries) requireElements(this, start, length);
+    const own = queries.map((query) => ({ ...query, start: (this.start ?? 0) + query.start }));
+    return this.host.call({ kind: 'preceding', handle: this.handle, length, queries: own });
   }
 
   /** The first `count` rows of the first axis, as a tensor that shares their memory and is freed with this one. */

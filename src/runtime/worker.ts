@@ -7,6 +7,7 @@ import { Gate } from './gate.js';
 import { GpuMemory } from './gpu-memory.js';
 import { HostMemory, toOrt, type Memory } from './memory.js';
 import { readPlacement } from './placement.js';
+import { isPrecededByLess } from './preceding.js';
 import { readTensor } from './read-tensor.js';
 import type { Answer, Envelope, Operand, Replies, Request, SessionSettings, WorkerData } from './protocol.js';
 
@@ -71,6 +72,14 @@ async function run(request: Request & { kind: 'run' }): Promise<Record<string, T
   return memory.run(session, { feeds, into, fetch: request.fetch });
 }
 
+async function preceding({ handle, length, queries }: Request & { kind: 'preceding' }): Promise<boolean[]> {
+  const answers: boolean[] = [];
+  for (const query of queries) {
+    answers.push(await isPrecededByLess(query, length, async (start, count) => memory.elements(handle, start, count)));
+  }
+  return answers;
+}
+
 async function handle(request: Request): Promise<Replies[Request['kind']]> {
   switch (request.kind) {
     case 'create':
@@ -92,6 +101,8 @@ async function handle(request: Request): Promise<Replies[Request['kind']]> {
       return memory.allocate(request.dtype, request.shape);
     case 'get':
       return memory.get(request.handle, request.starts, request.shape);
+    case 'preceding':
+      return preceding(request);
     case 'copy':
       await memory.copy(request.pairs, request.blocks);
       return undefined;
