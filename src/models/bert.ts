@@ -9,6 +9,7 @@ import {
   maskedHead,
   positionEmbeddings,
   postNormBlock,
+  type Judged,
   typeEmbeddings,
   wordEmbeddings,
 } from '../nn/encoder.js';
@@ -61,11 +62,12 @@ function positions(config: BertConfig, { inputIds, attentionMask, length }: Padd
   });
 }
 
-/** Token ids → hidden states (B, T, hiddenSize). `states[0]` is the embedding, `states[i]` the output of block i. */
+/** Token ids → hidden states (B, T, hiddenSize). `states[0]` is the embedding, `states[i]` the output of block i, the last one's of those that are judged. */
 export function bertHidden(
   context: ModelContext,
   config: BertConfig,
   inputs: BertInputs,
+  judged: Judged = 'all',
 ): { hidden: Value; states: Value[] } {
   const model = config.modelType;
   const words = gatherRows(wordEmbeddings(context, config, model), inputs.inputIds);
@@ -76,9 +78,10 @@ export function bertHidden(
   const states = [x];
   const bias = paddingBias(inputs.attentionMask, context.dtype);
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    x = postNormBlock(context, config, `${model}.encoder.layer.${layer}`, x, (module, input) =>
-      selfAttention(context, config, module, input, bias),
-    );
+    x = postNormBlock(context, config, `${model}.encoder.layer.${layer}`, x, {
+      mix: (module, input) => selfAttention(context, config, module, input, bias),
+      judged: layer === config.numHiddenLayers - 1 ? judged : 'all',
+    });
     states.push(x);
   }
   return { hidden: x, states };

@@ -15,7 +15,7 @@ import { sequencesOf, type PaddedTokens } from './padded-tokens.js';
  * context asks for. An encoder judges by its first token, a causal model by its last.
  */
 export function classifierLogits(context: ModelContext, config: ModelConfig): Value {
-  if (config.kind === 'encoder') return encoderClassify(context, config, encoderHidden(context, config));
+  if (config.kind === 'encoder') return encoderClassify(context, config, encoderHidden(context, config, 'first'));
   const { graph, copies } = context;
   const { hidden } = causalHidden(context, config, packedTokens(context));
   const last = graph.input('last_token', 'int32', ['B']);

@@ -11,6 +11,7 @@ import {
   maskedHead,
   positionEmbeddings,
   postNormBlock,
+  type Judged,
   typeEmbeddings,
   wordEmbeddings,
 } from '../nn/encoder.js';
@@ -88,12 +89,13 @@ function bucketOf(distance: number, { positionBuckets, maxRelativePositions }: D
 
 /**
  * DeBERTa-v2 (He et al., 2021, https://arxiv.org/abs/2006.03654): token ids → hidden states (B, T, hiddenSize).
- * `states[0]` is the embedding, `states[i]` the output of block i.
+ * `states[0]` is the embedding, `states[i]` the output of block i, the last one's of those that are judged.
  */
 export function debertaV2Hidden(
   context: ModelContext,
   config: DebertaV2Config,
   inputs: DebertaV2Inputs,
+  judged: Judged = 'all',
 ): { hidden: Value; states: Value[] } {
   const [batch, length] = [inputs.inputIds.shape[0]!, inputs.inputIds.shape[1]!];
   const present = reshape(cast(inputs.attentionMask, context.dtype), [batch, length, 1]);
@@ -103,10 +105,13 @@ export function debertaV2Hidden(
   const states = [embedded];
   let x = embedded;
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    x = postNormBlock(context, config, `deberta.encoder.layer.${layer}`, x, (module, input) =>
-      disentangledAttention(context, config, module, input, { bias, positions, index: inputs.relativeIndex }),
-    );
-    if (layer === 0 && config.convKernelSize > 0) x = convolution(context, config, embedded, x, present);
+    const convolved = layer === 0 && config.convKernelSize > 0;
+    x = postNormBlock(context, config, `deberta.encoder.layer.${layer}`, x, {
+      mix: (module, input) =>
+        disentangledAttention(context, config, module, input, { bias, positions, index: inputs.relativeIndex }),
+      judged: layer === config.numHiddenLayers - 1 && !convolved ? judged : 'all',
+    });
+    if (convolved) x = convolution(context, config, embedded, x, present);
     states.push(x);
   }
   return { hidden: x, states };

@@ -1,6 +1,7 @@
 import type { Value } from '../graph/graph.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { ModelContext } from '../nn/context.js';
+import type { Judged } from '../nn/encoder.js';
 import { bertClassify, bertFeeds, bertHidden, bertInputs, bertMaskedLogits } from './bert.js';
 import type { EncoderConfig } from './config/model-config.js';
 import {
@@ -15,15 +16,15 @@ import { repeatRows } from './repeat-rows.js';
 
 /**
  * Declares the feeds of an encoder and computes its hidden states, (copies·B, T, hiddenSize), for as many copies of the
- * batch as the context asks for.
+ * batch as the context asks for; where only the first tokens are judged, theirs may be all that comes out.
  */
-export function encoderHidden(context: ModelContext, config: EncoderConfig): Value {
+export function encoderHidden(context: ModelContext, config: EncoderConfig, judged: Judged = 'all'): Value {
   const { copies } = context;
   if (config.modelType === 'deberta-v2') {
     const { relativeIndex, ...rows } = debertaV2Inputs(context);
-    return debertaV2Hidden(context, config, { ...repeatRows(rows, copies), relativeIndex }).hidden;
+    return debertaV2Hidden(context, config, { ...repeatRows(rows, copies), relativeIndex }, judged).hidden;
   }
-  return bertHidden(context, config, repeatRows(bertInputs(context), copies)).hidden;
+  return bertHidden(context, config, repeatRows(bertInputs(context), copies), judged).hidden;
 }
 
 /** Logits of the classes: hidden (B, T, H) → (B, labels). */

@@ -27,32 +27,42 @@ export const positionEmbeddings = (context: ModelContext, shape: EncoderShape, m
 export const typeEmbeddings = (context: ModelContext, shape: EncoderShape, model: string): Value =>
   context.weight(`${model}.embeddings.token_type_embeddings.weight`, [shape.typeVocabSize, shape.hiddenSize]);
 
+/** Whose states come out of an encoder: of all tokens, or only of the first one of each text, which classifiers judge by. */
+export type Judged = 'all' | 'first';
+
 /**
  * A post-norm block: x ← LN(x + attention(x)), x ← LN(x + FF(x)), (B, T, hiddenSize).
  *
- * @param mix x → what the heads read, (B, T, hiddenSize), before the attention's output projection
+ * @param options.mix x → what the heads read, (B, T, hiddenSize), before the attention's output projection
+ * @param options.judged with `first` only what the first token needs is computed, and (B, 1, hiddenSize) comes out
  */
 export const postNormBlock = (
   context: ModelContext,
   shape: EncoderShape,
   module: string,
   x: Value,
-  mix: (module: string, x: Value) => Value,
-): Value => context.block(() => postNorm(context, shape, module, x, mix));
+  options: BlockOptions,
+): Value => context.block(() => postNorm(context, shape, module, x, options));
+
+interface BlockOptions {
+  readonly mix: (module: string, x: Value) => Value;
+  readonly judged: Judged;
+}
 
 function postNorm(
   context: ModelContext,
   shape: EncoderShape,
   module: string,
   x: Value,
-  mix: (module: string, x: Value) => Value,
+  { mix, judged }: BlockOptions,
 ): Value {
   const { hiddenSize, intermediateSize, layerNormEps } = shape;
   const drop = (y: Value): Value => context.dropout(y, shape.hiddenDropoutProb);
-  const mixed = mix(`${module}.attention.self`, x);
+  const ofJudged = (states: Value): Value => (judged === 'first' ? slice(states, 1, 0, 1) : states);
+  const mixed = ofJudged(mix(`${module}.attention.self`, x));
   const square = { inputs: hiddenSize, outputs: hiddenSize, bias: true };
   const attended = drop(linear(context, mixed, `${module}.attention.output.dense`, square));
-  const middle = layerNorm(context, add(attended, x), `${module}.attention.output.LayerNorm`, layerNormEps);
+  const middle = layerNorm(context, add(attended, ofJudged(x)), `${module}.attention.output.LayerNorm`, layerNormEps);
   const widen = { inputs: hiddenSize, outputs: intermediateSize, bias: true };
   const wide = linear(context, middle, `${module}.intermediate.dense`, widen);
   const narrow = { inputs: intermediateSize, outputs: hiddenSize, bias: true };
