@@ -19,7 +19,6 @@ import {
   type Nf4Matrix,
 } from '../ops/build.js';
 import { NF4_BLOCK, NF4_VALUES } from '../ops/nf4.js';
-import { BYTES_BLOCK, INT4_BLOCK } from '../ops/quantized.js';
 
 /** Low-rank adapters on linear layers (Hu et al., 2021, https://arxiv.org/abs/2106.09685). */
 export interface LoraSettings {
@@ -143,7 +142,12 @@ export const int8Names = (name: string): Readonly<Record<keyof Int8Matrix, strin
   outputOutliers: `${name}.int8_output_outliers`,
 });
 
-export { BYTES_BLOCK, INT4_BLOCK, NF4_BLOCK, NF4_VALUES };
+export { NF4_BLOCK, NF4_VALUES };
+
+/** Entries of a matrix in 4 bits that share a scale: the largest of these that its rows are whole blocks of. */
+const INT4_BLOCKS = [128, 64, 32];
+/** The same of a matrix in bytes, as many as in NF4. */
+export const BYTES_BLOCK = NF4_BLOCK;
 
 /** The same for 4 bits; see `Int4Matrix`. */
 export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, string>> => ({
@@ -151,8 +155,8 @@ export const int4Names = (name: string): Readonly<Record<keyof Int4Matrix, strin
   scale: `${name}.int4_scale`,
 });
 
-/** Whether a matrix with so many inputs can be kept in 4 bits: its rows are whole blocks. */
-export const fitsInt4 = (inputs: number): boolean => inputs % INT4_BLOCK === 0;
+/** The block of a matrix with so many inputs; undefined where it cannot be kept in 4 bits. */
+export const int4Block = (inputs: number): number | undefined => INT4_BLOCKS.find((block) => inputs % block === 0);
 
 /** The same for bytes; see `BytesMatrix`. */
 export const bytesNames = (name: string): Readonly<Record<keyof BytesMatrix, string>> => ({
@@ -256,8 +260,9 @@ export class ModelContext {
       packed: part(packed, 'uint8', [outputs, inputs / size, (size * bits) / 8]),
       scale: part(scale, 'float32', [outputs, inputs / size]),
     });
-    if (this.quantization === 'int4' && fitsInt4(inputs)) {
-      return { form: 'int4', matrix: blockwise(int4Names(name), INT4_BLOCK, 4) };
+    const block = int4Block(inputs);
+    if (this.quantization === 'int4' && block !== undefined) {
+      return { form: 'int4', matrix: blockwise(int4Names(name), block, 4) };
     }
     if (this.quantization === 'bytes' && fitsBytes(inputs)) {
       return { form: 'bytes', matrix: blockwise(bytesNames(name), BYTES_BLOCK, 8) };

@@ -137,9 +137,9 @@ export const roundedMatmul = (x: Value, weight: Value, adjoint = false): Value =
 
 /** A frozen matrix in blocks of 4 bits: see the op's record. */
 export interface Int4Matrix {
-  /** uint8 (N, K/32, 16): two entries a byte, the first in the lower half. */
+  /** uint8 (N, K/block, block/2): two entries a byte, the first in the lower half. */
   readonly packed: Value;
-  /** float32 (N, K/32) */
+  /** float32 (N, K/block) */
   readonly scale: Value;
 }
 
@@ -147,11 +147,11 @@ export interface Int4Matrix {
 export const int4Matmul = (x: Value, { packed, scale }: Int4Matrix): Value =>
   apply(x.graph, 'int4Matmul', [x, packed, scale], {});
 
-/** A frozen matrix W (N, K) of which every 64 entries of a row share a scale: W[n, k] = scale[n, k/64] · (byte − 128). */
+/** A frozen matrix W (N, K) of which a block of entries of a row shares a scale: W[n, k] = scale[n, k/block] · (byte − 128). */
 export interface BytesMatrix {
-  /** uint8 (N, K/64, 64) */
+  /** uint8 (N, K/block, block) */
   readonly packed: Value;
-  /** float32 (N, K/64) */
+  /** float32 (N, K/block) */
   readonly scale: Value;
 }
 

@@ -10,10 +10,8 @@ export const LEVELS = 127;
 /** The smallest scale of a row: a row of zeros stays zeros. */
 const SMALLEST = 1e-30;
 
-/** Entries that share a scale. */
-export const INT4_BLOCK = 32;
-/** The same of a matrix in bytes, as many as in NF4. */
-export const BYTES_BLOCK = 64;
+/** How many entries may share a scale: the kernel's sizes, the largest first. */
+const BLOCKS: readonly number[] = [256, 128, 64, 32, 16];
 
 type Parts<T> = [T, T, T, T, T, T, T];
 
@@ -154,17 +152,18 @@ export const quantized: OpRecords<'int8Matmul' | 'int4Matmul' | 'bytesMatmul'> =
       return [() => int8Matmul(grad, matrix, !adjoint), ...inputs.slice(1).map(() => frozen)];
     },
   },
-  // W[n, k] = scale[n, k/32] · (entry − 8), entries 0…15
-  int4Matmul: blockwise(4, INT4_BLOCK),
-  // W[n, k] = scale[n, k/64] · (entry − 128), entries 0…255
-  bytesMatmul: blockwise(8, BYTES_BLOCK),
+  // W[n, k] = scale[n, k/block] · (entry − 8), entries 0…15
+  int4Matmul: blockwise(4),
+  // W[n, k] = scale[n, k/block] · (entry − 128), entries 0…255
+  bytesMatmul: blockwise(8),
 };
 
 /**
  * Products with a matrix whose rows are blocks of unsigned entries, each block with a scale. The product rounds x, too, to 8
  * bits in blocks of as many entries: each row alone.
  */
-function blockwise(bits: 4 | 8, size: number): OpRecord<NoAttributes> {
+function blockwise(bits: 4 | 8): OpRecord<NoAttributes> {
+  const sizeOfBlock = ({ shape }: TensorType): number => (Number(shape[2]) * 8) / bits;
   return {
     infer: (inputs) => {
       arity(inputs, 3);
@@ -175,7 +174,8 @@ function blockwise(bits: 4 | 8, size: number): OpRecord<NoAttributes> {
       const [outer, blocks] = [packed.shape[0]!, packed.shape[1]!];
       if (typeof outer !== 'number' || typeof blocks !== 'number')
         throw new RangeError('the matrix needs a fixed size');
-      requireShape(packed, [outer, blocks, (size * bits) / 8], 'the matrix');
+      const size = sizeOfBlock(packed);
+      if (!BLOCKS.includes(size)) throw new RangeError(`a block of ${size} entries is none of ${BLOCKS.join(', ')}`);
       requireShape(scale, [outer, blocks], 'the scales');
       requireAxis(x, x.shape.length - 1);
       requireShape({ ...x, shape: x.shape.slice(-1) }, [blocks * size], 'a row of the left side');
@@ -184,6 +184,7 @@ function blockwise(bits: 4 | 8, size: number): OpRecord<NoAttributes> {
     emit: (emitter, node) => {
       const inputs = node.inputs.map((input) => emitter.name(input));
       const [outer, blocks] = node.inputs[1]!.shape as [number, number];
+      const size = sizeOfBlock(node.inputs[1]!);
       const sizes = { K: blocks * size, N: outer, bits, block_size: size, accuracy_level: 4 };
       return [emitter.node('MatMulNBits', inputs, sizes, 'com.microsoft')];
     },

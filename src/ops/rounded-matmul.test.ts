@@ -67,7 +67,9 @@ describe('roundedMatmul', () => {
         for (const [name, value] of Object.entries({ y, dx: dx!, dw: dw! })) graph.output(name, value);
         const program = await runtime.compile(graph);
         const given = normalRows(2 * length, inner, seed, 'x');
-        const matrix = normalRows(outer, inner, seed, 'weight').map((row, n) => row.map((v) => Math.fround(v * 3 ** n)));
+        const matrix = normalRows(outer, inner, seed, 'weight').map((row, n) =>
+          row.map((v) => Math.fround(v * 3 ** n)),
+        );
         const slopes = normalRows(2 * length, outer, seed, 'weights');
         if (seed % 3 === 0) given[0]!.fill(0);
         const results = await program.run({

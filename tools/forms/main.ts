@@ -50,7 +50,7 @@ async function lossOf(stage: Stage, planting: string, form: string): Promise<num
   if (!existsSync(join(run, 'report.html'))) {
     const resume = existsSync(run);
     if (stage === 'sft') {
-      const own = { ...flags, 'sft.sampleSteps': 0, resume };
+      const own = { ...flags, 'sft.sampleSteps': STEPS, resume };
       await sft(await loadConfig({ stage, files, flags: own }), quiet);
     } else {
       const own = { ...flags, 'rm.baselines': false, resume };

@@ -1,4 +1,4 @@
-import { fitsInt4, INT4_BLOCK, int4Names } from '../../nn/context.js';
+import { int4Block, int4Names } from '../../nn/context.js';
 import { requireTensors } from '../model-folder.js';
 import { readFloatRange, type TensorInfo } from '../safetensors.js';
 import type { TensorSource } from '../safetensors-writer.js';
@@ -9,30 +9,48 @@ import { writePrepared } from './write-prepared.js';
 /** An entry that stands for zero. */
 const ZERO = 8;
 
-/** What the entry of largest magnitude becomes, so that it is exact. */
+/** What the entry of largest magnitude becomes at full scale, so that it is exact. */
 const LOWEST = -8;
 
+/** Scales to try, of the one that keeps the largest entry: a smaller one cuts it off and serves all others better. */
+const SHARES = [1, 0.9];
+
 /**
- * Rounds rows to blocks of 4 bits: w ≈ scale · (entry − 8), the scale such that the block's value of largest magnitude,
- * whichever its sign, is kept as it is.
+ * Rounds rows to blocks of 4 bits: w ≈ scale · (entry − 8), with the scale that loses the least of those tried: one keeps
+ * the block's value of largest magnitude, whichever its sign, as it is.
  *
  * @param values rows one after the other, each of whole blocks
  * @param packed half as many bytes as values: two entries a byte, the first in the lower half
  * @param scales one a block
  */
 export function quantizeInt4(values: Float32Array, packed: Uint8Array, scales: Float32Array): void {
+  const size = values.length / scales.length;
   for (let block = 0; block < scales.length; block++) {
-    const start = block * INT4_BLOCK;
+    const entries = values.subarray(block * size, (block + 1) * size);
     let extreme = 0;
-    for (let i = start; i < start + INT4_BLOCK; i++) if (Math.abs(values[i]!) > Math.abs(extreme)) extreme = values[i]!;
-    const scale = Math.fround(extreme / LOWEST);
+    for (const value of entries) if (Math.abs(value) > Math.abs(extreme)) extreme = value;
+    let [scale, least] = [0, Infinity];
+    for (const share of SHARES) {
+      const tried = Math.fround((extreme * share) / LOWEST);
+      const lost = squaredError(entries, tried);
+      if (lost < least) [scale, least] = [tried, lost];
+    }
     scales[block] = scale;
-    const inverse = scale === 0 ? 0 : 1 / scale;
-    for (let i = start; i < start + INT4_BLOCK; i += 2) {
-      packed[i / 2] = entryOf(values[i]! * inverse) | (entryOf(values[i + 1]! * inverse) << 4);
+    const inverse = inverseOf(scale);
+    for (let i = 0; i < size; i += 2) {
+      packed[(block * size + i) / 2] = entryOf(entries[i]! * inverse) | (entryOf(entries[i + 1]! * inverse) << 4);
     }
   }
 }
+
+function squaredError(entries: Float32Array, scale: number): number {
+  const inverse = inverseOf(scale);
+  let sum = 0;
+  for (const value of entries) sum += (value - scale * (entryOf(value * inverse) - ZERO)) ** 2;
+  return sum;
+}
+
+const inverseOf = (scale: number): number => (scale === 0 ? 0 : 1 / scale);
 
 const entryOf = (steps: number): number => Math.min(15, Math.max(0, Math.round(steps) + ZERO));
 
@@ -45,13 +63,14 @@ export async function writeInt4(
   names: Iterable<string>,
   file: string,
 ): Promise<void> {
-  const matrices = requireTensors(weights, names).filter(({ shape }) => fitsInt4(shape[1]!));
+  const matrices = requireTensors(weights, names).filter(({ shape }) => int4Block(shape[1]!) !== undefined);
   await writePrepared(file, matrices.flatMap(sourcesOf), 'int4');
 }
 
 function sourcesOf(info: TensorInfo): TensorSource[] {
   const [rows, columns] = info.shape as [number, number];
-  const blocks = columns / INT4_BLOCK;
+  const block = int4Block(columns)!;
+  const blocks = columns / block;
   const read: ReadRows = (start, count) => readFloatRange(info, start * columns, count * columns);
   const { packed, scale } = int4Names(info.name);
   async function* rounded(part: 'packed' | 'scales'): AsyncGenerator<Uint8Array> {
@@ -63,6 +82,6 @@ function sourcesOf(info: TensorInfo): TensorSource[] {
   }
   return [
     { name: scale, dtype: 'F32', shape: [rows, blocks], bytes: () => rounded('scales') },
-    { name: packed, dtype: 'U8', shape: [rows, blocks, INT4_BLOCK / 2], bytes: () => rounded('packed') },
+    { name: packed, dtype: 'U8', shape: [rows, blocks, block / 2], bytes: () => rounded('packed') },
   ];
 }

@@ -12,7 +12,7 @@ import { writeInt8 } from './int8.js';
 import { writeNf4 } from './nf4.js';
 
 /** Part of the file's name: another way of rounding is another file. */
-const VERSION = 3;
+const VERSION = 4;
 
 type Write = (folder: ModelFolder, matrices: ReadonlyMap<string, ChannelSource>, file: string) => Promise<void>;
 
