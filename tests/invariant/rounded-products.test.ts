@@ -90,9 +90,15 @@ describe('products rounded to 8 bits', () => {
     expect(gradientDifference(together.gradients, new Map(sums))).toBeLessThan(1e-2);
   });
 
-  it.each(['norms', 'rows', 'columns'])('with outliers fifty times as large in %s', async (planting) => {
+  it.each([
+    // Weights of float32 that are 0.35 % off make these gradients 38, 135 and 108 % other: they say little about rounding.
+    ['norms', 0.15],
+    ['rows', Infinity],
+    ['columns', Infinity],
+  ])('keep the loss within a hundredth where outliers are fifty times as large in %s', async (planting, bound) => {
     const dir = await plantOutliers(NANO, folder, planting);
     const [exact, rounded] = [await learn('float32', texts, dir), await learn('int8', texts, dir)];
-    console.log(planting, exact.loss, rounded.loss, gradientDifference(rounded.gradients, exact.gradients));
+    expect(Math.abs(rounded.loss / exact.loss - 1)).toBeLessThan(0.01);
+    expect(gradientDifference(rounded.gradients, exact.gradients)).toBeLessThan(bound);
   });
 });
