@@ -34,6 +34,11 @@ export async function rm(setup: Setup): Promise<Work> {
   const cost = costOf(folder);
   const passes = passesOf(config, section.rdropAlpha);
   const cutting = { padId: config.padTokenId ?? 0, passes, tokensAtOnce: tokensAtOnceOf(section, passes) };
+  // Of the last block an encoder's head reads the first token alone, which attends to keys and values of all.
+  const perBlock = cost.layerWeights / cost.layers;
+  const inner = cost.layerWeights - perBlock;
+  const all = config.kind === 'encoder' ? 2 * config.hiddenSize ** 2 : perBlock;
+  const last = { all, first: perBlock - all };
   let step = 0;
   return {
     description: `all weights of ${cost.description}, R-Drop, ${batches.description}`,
@@ -50,7 +55,7 @@ export async function rm(setup: Setup): Promise<Work> {
       const padded = parts.reduce((sum, { tokens }) => sum + tokens.inputIds.length, 0);
       return {
         seconds,
-        flops: 6 * cost.layerWeights * real * passes,
+        flops: 6 * passes * (inner * real + last.all * real + last.first * sequences.length),
         amounts: { samples: sequences.length, 'real tokens': real, 'padded tokens': padded },
       };
     },
