@@ -29,10 +29,12 @@ export async function grpo(setup: Setup): Promise<Work> {
   const { quantization, model, rm, csv } = setup;
   const flags = Object.entries(setup.quick ? QUICK : FULL).map(([name, value]) => [`grpo.${name}`, value] as const);
   const form = quantization === 'int4' ? 'int8' : quantization;
+  const precision = form === 'int8' ? 'int8' : 'float32';
   const config = await loadConfig({
     stage: 'grpo',
     flags: {
       ...{ model, rm, 'data.file': csv, quantization: form, 'grpo.samplerQuantization': quantization },
+      'grpo.rewards.model.precision': precision,
       ...Object.fromEntries(flags),
     },
   });

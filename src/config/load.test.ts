@@ -229,6 +229,8 @@ describe('refusals', () => {
     const onGpu = await refusal({ stage: 'rm', flags: rounded });
     expect(onGpu.message).toMatch(/rm\.precision is int8, but webgpu has no products for it/);
     expect(onGpu.fix).toBe('Set rm.precision=float32, or compute with --device cpu.');
+    const rated = { ...SFT, rm: 'r', device: 'webgpu', 'grpo.rewards.model.precision': 'int8' };
+    expect((await refusal({ stage: 'grpo', flags: rated })).message).toMatch(/grpo\.rewards\.model\.precision is int8/);
     const odd = { 'data.dir': 'd', 'pretrain.kvHeads': 3 };
     expect((await refusal({ stage: 'pretrain', flags: odd })).message).toMatch(/kvHeads is 3, which does not divide/);
   });

@@ -78,12 +78,17 @@ function needPairs(config: { data: z.output<typeof dataSection> }, context: Refi
 }
 
 /** Refuses products in 8 bits on a device that has no kernels for them; `auto` then takes what it has. */
-function needKernels(config: { device: string; rm: z.output<typeof rmSection> }, context: RefineContext): void {
-  const { device, rm: settings } = config;
-  if (settings.precision === 'float32' || device === 'cpu' || device === 'auto') return;
-  const fix = 'set rm.precision=float32, or compute with --device cpu';
-  refuse(context, ['rm', 'precision'], `is ${settings.precision}, but ${device} has no products for it`, fix);
+function needKernels(device: string, key: string, precision: string, context: RefineContext): void {
+  if (precision === 'float32' || device === 'cpu' || device === 'auto') return;
+  const fix = `set ${key}=float32, or compute with --device cpu`;
+  refuse(context, key.split('.'), `is ${precision}, but ${device} has no products for it`, fix);
 }
+const learnsIn = (config: { device: string; rm: z.output<typeof rmSection> }, context: RefineContext): void => {
+  needKernels(config.device, 'rm.precision', config.rm.precision, context);
+};
+const ratesIn = (config: { device: string; grpo: z.output<typeof grpoSection> }, context: RefineContext): void => {
+  needKernels(config.device, 'grpo.rewards.model.precision', config.grpo.rewards.model.precision, context);
+};
 
 /** Refuses a choice among texts without a reward model. */
 function needReward(config: { generate: { bestOf: number }; rm?: string | undefined }, context: RefineContext): void {
@@ -120,7 +125,7 @@ export const stageSchemas = {
   rm: z.strictObject({ ...runKeys('rm'), model: encoder, data, rm }).superRefine((config, context) => {
     if (config.rm.objective === 'pairs') needPairs(config, context);
     else needData(config, context);
-    needKernels(config, context);
+    learnsIn(config, context);
   }),
   grpo: z
     .strictObject({
@@ -134,7 +139,8 @@ export const stageSchemas = {
       grpo,
     })
     .superRefine(needData)
-    .superRefine(needRewards),
+    .superRefine(needRewards)
+    .superRefine(ratesIn),
   dpo: z
     .strictObject({
       ...runKeys('dpo'),
@@ -175,7 +181,8 @@ export const stageSchemas = {
   doctor: z.strictObject({ ...commonKeys, models, quantization, lora, sft, rm, grpo, generate }),
   run: z
     .strictObject({ ...runKeys('run'), models, quantization, data, lora, sft, rm, grpo, generate, evaluate })
-    .superRefine(needKernels)
+    .superRefine(learnsIn)
+    .superRefine(ratesIn)
     .superRefine((config, context) => {
       if (config.data.dir !== undefined) return;
       const fix = 'give data.dir, a folder with sft_train.csv and rm_train.csv';

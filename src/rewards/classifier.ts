@@ -25,8 +25,8 @@ const TOKENS = 1024;
 export const sequencesAtOnce = (batchSize: number, length: number): number =>
   Math.max(1, Math.min(batchSize, Math.floor(TOKENS / length)));
 
-/** An adapter on the classifier; whether its matrices are read from their files piece by piece. */
-export type ClassifierOptions = Pick<ContextOptions, 'lora' | 'streamed'>;
+/** An adapter on the classifier; whether its matrices are read from their files piece by piece; how its blocks multiply. */
+export type ClassifierOptions = Pick<ContextOptions, 'lora' | 'streamed' | 'precision'>;
 
 /** A classifier without dropout: token ids in, logits out. */
 export class Classifier {

@@ -99,6 +99,27 @@ describe('encode', () => {
   });
 });
 
+describe('in 8 bits', () => {
+  it('rates what float32 rates, within some hundredths', async () => {
+    const rounded = await RewardModel.open(runtime, folder('classifier'), { precision: 'int8' });
+    const sequences = Array.from({ length: 8 }, (_, i) => [
+      2,
+      ...Array.from({ length: 6 + i }, (_x, j) => 10 + 3 * i + j),
+      3,
+    ]);
+    const [exact, rough] = [
+      (await model.logitsOfIds(sequences, { batchSize: 8 })).flat(),
+      (await rounded.logitsOfIds(sequences, { batchSize: 8 })).flat(),
+    ];
+    const apart = exact.map((value, i) => Math.abs(value - rough[i]!));
+    expect(Math.max(...apart)).toBeGreaterThan(0);
+    expect(Math.max(...apart)).toBeLessThan(0.03 * Math.max(...exact.map(Math.abs)));
+    const alone = await rounded.logitsOfIds([sequences[3]!], { batchSize: 1 });
+    expect(alone[0]![0]).toBeCloseTo(rough[6]!, 4);
+    await rounded.dispose();
+  });
+});
+
 describe('open', () => {
   it('takes ids alone where there is no tokenizer', async () => {
     await writeTinyClassifier(folder('bare'), { tokenizer: false });

@@ -7,7 +7,7 @@ import { isClassifier, positionLimit, type ModelConfig } from '../models/config/
 import type { Runtime } from '../runtime/runtime.js';
 import { loadTokenizerIfThere } from '../text/load-tokenizer.js';
 import { assertTokenizerFits, type Tokenizer } from '../text/tokenizer.js';
-import { Classifier, classifierContext, type ClassifyOptions } from './classifier.js';
+import { Classifier, classifierContext, type ClassifierOptions, type ClassifyOptions } from './classifier.js';
 
 /** Labels of a reward model by their index; the reward is the logit of the second. One of pairs has a single label. */
 export const REWARD_LABELS = ['not_humorous', 'humorous'] as const;
@@ -34,13 +34,18 @@ export class RewardModel {
    *
    * @throws UserError when the folder is missing or wrong, holds no classifier of one or two labels, or its parts do not fit
    */
-  static async open(runtime: Runtime, dir: string): Promise<RewardModel> {
+  static async open(
+    runtime: Runtime,
+    dir: string,
+    options?: Pick<ClassifierOptions, 'precision'>,
+  ): Promise<RewardModel> {
     const folder = await openModelFolder(dir);
     const config = classifierConfig(folder);
     const tokenizer = await loadTokenizerIfThere(dir);
     if (tokenizer !== undefined) assertTokenizerFits(tokenizer, config.vocabSize, dir);
     requireParameters(folder.weights, classifierContext(config).weights);
-    return new RewardModel(await Classifier.create(runtime, config, folder.weights), folder, config, tokenizer);
+    const classifier = await Classifier.create(runtime, config, folder.weights, options);
+    return new RewardModel(classifier, folder, config, tokenizer);
   }
 
   /** Tokens to which a text is cut, those around it included: as in training, where the folder says. */

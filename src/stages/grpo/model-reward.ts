@@ -29,7 +29,7 @@ export class ModelReward implements RewardSource {
 
   /** @throws UserError when the folder holds no reward model with a tokenizer */
   static async open(runtime: Runtime, dir: string, settings: Settings, length: LengthControl): Promise<ModelReward> {
-    const model = await RewardModel.open(runtime, dir);
+    const model = await RewardModel.open(runtime, dir, settings);
     requireTokenizer(model);
     return new ModelReward(model, settings, length);
   }
