@@ -13,17 +13,21 @@ type Attend = (layer: number, heads: { query: Value; key: Value; value: Value })
 /**
  * A causal decoder without its head: tokens → hidden states after the final norm, (S, hiddenSize). `states[i]` is the
  * input of block i, the last one the final output, as transformers lists hidden states.
+ *
+ * @param rows int32 (N): tokens whose states come out, (N, hiddenSize), as others are not needed; all if not given
  */
 export function causalHidden(
   context: ModelContext,
   config: CausalConfig,
   tokens: PackedTokens,
+  rows?: Value,
 ): { hidden: Value; states: Value[] } {
   const bias = causalBias(context.graph, 'T', context.dtype);
-  return blocks(context, config, tokens, (_, { query, key, value }) => {
-    const rows = { query: asRows(query, tokens), key: asRows(key, tokens), value: asRows(value, tokens), bias };
-    return asTokens(groupedAttention(context, rows, config.attentionDropout), tokens);
-  });
+  const attend: Attend = (_, { query, key, value }) => {
+    const texts = { query: asRows(query, tokens), key: asRows(key, tokens), value: asRows(value, tokens), bias };
+    return asTokens(groupedAttention(context, texts, config.attentionDropout), tokens);
+  };
+  return blocks(context, config, { ...tokens, rows }, attend);
 }
 
 /** Logits of given rows: (N, hiddenSize) → (N, vocabSize). */
@@ -54,12 +58,17 @@ export function causalScores(context: ModelContext, config: CausalConfig, rows: 
 
 /**
  * The block stack over tokens int32 (…) at positions int32 (…); how a block attends is the caller's: over the whole
- * sequence, or over a cache.
+ * sequence, or over a cache. Where only some `rows` of the flattened tokens are wanted, the last block computes for them
+ * alone what comes after its attention.
  */
 function blocks(
   context: ModelContext,
   config: CausalConfig,
-  { inputIds, positionIds }: Pick<PackedTokens, 'inputIds' | 'positionIds'>,
+  {
+    inputIds,
+    positionIds,
+    rows,
+  }: Pick<PackedTokens, 'inputIds' | 'positionIds'> & { readonly rows: Value | undefined },
   attend: Attend,
 ): { hidden: Value; states: Value[] } {
   const { rmsNormEps: epsilon, headDim } = config;
@@ -83,12 +92,14 @@ function blocks(
       key: rotated('k', config.numKeyValueHeads),
       value: project('v', config.numKeyValueHeads),
     });
-    const attended = linear(context, mixed, `${name}.self_attn.o_proj`, {
+    const isLast = layer === config.numHiddenLayers - 1;
+    const wanted = (states: Value): Value => (isLast && rows !== undefined ? context.chosen(states, rows) : states);
+    const attended = linear(context, wanted(mixed), `${name}.self_attn.o_proj`, {
       inputs: config.numAttentionHeads * headDim,
       outputs: config.hiddenSize,
       bias: config.outputBias,
     });
-    const middle = add(entering, attended);
+    const middle = add(wanted(entering), attended);
     const fed = rmsNorm(context, middle, `${name}.post_attention_layernorm`, epsilon);
     return add(middle, feedForward(context, config, fed, `${name}.mlp`));
   };
@@ -138,12 +149,12 @@ export function causalDecoder(context: ModelContext, config: CausalConfig): Valu
   const biases = cacheBiases(pastLength, 'M', 'T', dtype);
   const past = (layer: number, which: CachePart): Value =>
     graph.input(pastName(layer, which), dtype, ['B', config.numKeyValueHeads, 'M', config.headDim]);
-  const { hidden } = blocks(context, config, { inputIds, positionIds }, (layer, heads) => {
+  const { hidden } = blocks(context, config, { inputIds, positionIds, rows: outputIndex }, (layer, heads) => {
     const cache = { key: past(layer, 'key'), value: past(layer, 'value') };
     const { mixed, key, value } = cachedAttention(heads, cache, biases);
     graph.output(freshName(layer, 'key'), key);
     graph.output(freshName(layer, 'value'), value);
     return mixed;
   });
-  return gatherRows(reshape(hidden, ['B*T', config.hiddenSize]), outputIndex);
+  return hidden;
 }

@@ -5,6 +5,8 @@ import {
   add,
   concat,
   dropoutMask,
+  flattenRows,
+  gatherRows,
   bytesMatmul,
   int4Matmul,
   int8Matmul,
@@ -64,6 +66,7 @@ class DropoutSource {
   /** uint32 scalar, one for all that an optimizer step reads. */
   readonly #seed: Value;
   readonly #ids = new Map<Dim, Value>();
+  readonly #chosen = new Map<Dim, { readonly from: Dim; readonly rows: Value }>();
 
   constructor(
     private readonly graph: Graph,
@@ -80,10 +83,21 @@ class DropoutSource {
     return mul(x, dropoutMask(this.#seed, { ...drawn, ...rows }));
   }
 
-  /** int32 (copies·B) or (copies·S). */
+  /** What is drawn along an axis of so many rows goes by the ids of those that they are, of an axis that holds more. */
+  choose(rows: Value, from: Dim): void {
+    this.#chosen.set(rows.shape[0]!, { from, rows });
+  }
+
+  /** int32 (copies·B) or (copies·S), or of those that were chosen of them. */
   #idsOf(size: Dim): Value {
     const known = this.#ids.get(size);
     if (known !== undefined) return known;
+    const chosen = this.#chosen.get(size);
+    if (chosen !== undefined) {
+      const ids = gatherRows(this.#idsOf(chosen.from), chosen.rows);
+      this.#ids.set(size, ids);
+      return ids;
+    }
     const dim = Object.keys(DROPOUT_IDS).find((each) => mulDims(this.copies, each) === size);
     if (dim === undefined) throw new RangeError(`an axis of ${size} holds neither rows nor tokens of a batch`);
     const fed = this.graph.input(DROPOUT_IDS[dim]!, 'int32', [dim]);
@@ -315,6 +329,13 @@ export class ModelContext {
    */
   dropout(x: Value, rate: number, axis: number | null = 0): Value {
     return this.#dropout?.apply(x, rate, axis) ?? x;
+  }
+
+  /** Rows int32 (N) of x (…, D), flattened, → (N, D); they drop out what they would among all others. */
+  chosen(x: Value, rows: Value): Value {
+    const all = flattenRows(x);
+    this.#dropout?.choose(rows, all.shape[0]!);
+    return gatherRows(all, rows);
   }
 
   /** x under the adapter's dropout: all modules that read the same x read the same of it. */

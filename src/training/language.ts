@@ -42,12 +42,11 @@ export interface LanguageOptions extends ContextOptions {
 }
 
 /**
- * The loss of `targets` at `rows`, tokens of `hidden` (S, H). Outputs: `loss`, and for logs `token_loss`
+ * The loss of `targets` at `rows` of all tokens. Outputs: `loss`, and for logs `token_loss`
  * and, where asked for, `token_entropy` and `token_correct`, each of shape (N).
  */
 function withLoss(
   context: ModelContext,
-  hidden: Value,
   scoresOf: (rows: Value, targets: Value) => TokenScores,
   { statistics = false, lossType = 'nll' }: LanguageOptions,
 ): LanguageGraph {
@@ -55,7 +54,7 @@ function withLoss(
   const rows = graph.input('rows', 'int32', ['N']);
   const targets = graph.input('targets', 'int32', ['N']);
   const divisor = graph.input('divisor', 'float32', []);
-  const { logProbs, entropies, correct } = scoresOf(gatherRows(hidden, rows), targets);
+  const { logProbs, entropies, correct } = scoresOf(rows, targets);
   const crossEntropy = neg(logProbs);
   const tokenLoss = lossType === 'nll' ? crossEntropy : mul(crossEntropy, stopGradient(exp(logProbs)));
   const loss = div(reduceSum(tokenLoss), divisor);
@@ -71,12 +70,14 @@ function withLoss(
 /** Next-token prediction with a causal model, whose head is frozen where an adapter learns. */
 export function causalGraph(config: CausalConfig, options: LanguageOptions): LanguageGraph {
   const context = new ModelContext(newGraph(), options);
-  const { hidden } = causalHidden(context, config, packedTokens(context));
-  const scores = (rows: Value, targets: Value): TokenScores =>
-    options.lora === undefined
-      ? scoresOfLogits(causalLogits(context, config, rows), targets)
-      : causalScores(context, config, rows, targets);
-  return withLoss(context, hidden, scores, options);
+  const tokens = packedTokens(context);
+  const scores = (rows: Value, targets: Value): TokenScores => {
+    const { hidden } = causalHidden(context, config, tokens, rows);
+    return options.lora === undefined
+      ? scoresOfLogits(causalLogits(context, config, hidden), targets)
+      : causalScores(context, config, hidden, targets);
+  };
+  return withLoss(context, scores, options);
 }
 
 /** Masked-token prediction with an encoder. */
@@ -84,8 +85,8 @@ export function maskedGraph(config: EncoderConfig, options: LanguageOptions): La
   const context = new ModelContext(newGraph(), options);
   const hidden = flattenRows(encoderHidden(context, config));
   const scores = (rows: Value, targets: Value): TokenScores =>
-    scoresOfLogits(encoderMaskedLogits(context, config, rows), targets);
-  return withLoss(context, hidden, scores, options);
+    scoresOfLogits(encoderMaskedLogits(context, config, gatherRows(hidden, rows)), targets);
+  return withLoss(context, scores, options);
 }
 
 /** Tokens of a batch, and those of them that a causal loss learns. */

@@ -28,11 +28,11 @@ export function dpoGraph(
   const { quantization, recompute } = settings;
   const context = new ModelContext(newGraph(), { lora: { ...lora, dropout: 0 }, quantization, recompute });
   const { graph } = context;
-  const { hidden } = causalHidden(context, config, packedTokens(context));
-  const rows = gatherRows(hidden, graph.input('rows', 'int32', ['N']));
+  const rows = graph.input('rows', 'int32', ['N']);
+  const { hidden } = causalHidden(context, config, packedTokens(context), rows);
   const targets = graph.input('targets', 'int32', ['N']);
   const texts = graph.input('texts', 'int32', ['N']);
-  const { logProbs, entropies, correct } = causalScores(context, config, rows, targets);
+  const { logProbs, entropies, correct } = causalScores(context, config, hidden, targets);
   const logps = scatterAddRows(logProbs, texts, 'B');
 
   const side = (name: 'chosen' | 'rejected'): { ratio: Value; tokens: Value } => {

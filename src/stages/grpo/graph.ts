@@ -5,7 +5,7 @@ import { packedTokens } from '../../models/packed-tokens.js';
 import { ModelContext, type LoraSettings, type Quantization } from '../../nn/context.js';
 import { grpoLoss, needsSequences } from '../../nn/grpo/loss.js';
 import type { GrpoLossSettings } from '../../nn/grpo/settings.js';
-import { gatherRows, mul, tokenEntropies, tokenLogProbs, type TokenScores } from '../../ops/build.js';
+import { mul, tokenEntropies, tokenLogProbs, type TokenScores } from '../../ops/build.js';
 import { newGraph } from '../../ops/registry.js';
 
 /** Scores of tokens; with an entropy bonus from whole logits, as only those have a gradient of their entropy. */
@@ -38,10 +38,10 @@ export function grpoGraph(
   const context = new ModelContext(newGraph(), { quantization, recompute, lora: { ...lora, dropout: 0 } });
   const { graph } = context;
   const tokens = (name: string): Value => graph.input(name, 'float32', ['N']);
-  const { hidden } = causalHidden(context, config, packedTokens(context));
+  const rows = graph.input('rows', 'int32', ['N']);
+  const { hidden } = causalHidden(context, config, packedTokens(context), rows);
   const targets = graph.input('targets', 'int32', ['N']);
-  const rows = gatherRows(hidden, graph.input('rows', 'int32', ['N']));
-  const { logProbs, entropies } = scoresOf(context, config, mul(rows, 1 / settings.temperature), targets, settings);
+  const { logProbs, entropies } = scoresOf(context, config, mul(hidden, 1 / settings.temperature), targets, settings);
   const { loss, policyLoss, kept } = grpoLoss(
     {
       logProbs,
