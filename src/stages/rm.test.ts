@@ -209,23 +209,28 @@ it('goes back to the weights that were best where later steps ruined them', asyn
   await expectWeightsOf(step, out);
 });
 
-it('goes on after an interruption as if there had been none, bit for bit', async () => {
-  const flags = { 'rm.maxSteps': 8, 'rm.evalSteps': 3, 'rm.saveSteps': 4, 'rm.baselines': false };
-  const files = async (out: string): Promise<string[]> =>
-    Promise.all(
-      ['model/model.safetensors', 'metrics.jsonl', 'evaluation.json'].map((name) =>
-        readFile(join(out, name), 'latin1'),
-      ),
-    );
-  await rm(await configOf({ ...flags, out: folder('whole') }), silent);
-  await expect(rm(await configOf({ ...flags, out: folder('parts') }), until(5))).rejects.toThrow(Interrupted);
-  const events: StageEvent[] = [];
-  await rm(await configOf({ ...flags, out: folder('parts'), resume: true }), {
-    onEvent: (event) => events.push(event),
-  });
-  expect(events.filter(({ type }) => type === 'warning')).toEqual([]);
-  expect(await files(folder('parts'))).toEqual(await files(folder('whole')));
-});
+it.each(['float32', 'int8'])(
+  'goes on in %s after an interruption as if there had been none, bit for bit',
+  async (precision) => {
+    const steps = { 'rm.maxSteps': 8, 'rm.evalSteps': 3, 'rm.saveSteps': 4 };
+    const flags = { ...steps, 'rm.precision': precision, 'rm.baselines': false };
+    const [whole, parts] = [folder(`whole-${precision}`), folder(`parts-${precision}`)];
+    const files = async (out: string): Promise<string[]> =>
+      Promise.all(
+        ['model/model.safetensors', 'metrics.jsonl', 'evaluation.json'].map((name) =>
+          readFile(join(out, name), 'latin1'),
+        ),
+      );
+    await rm(await configOf({ ...flags, out: whole }), silent);
+    await expect(rm(await configOf({ ...flags, out: parts }), until(5))).rejects.toThrow(Interrupted);
+    const events: StageEvent[] = [];
+    await rm(await configOf({ ...flags, out: parts, resume: true }), {
+      onEvent: (event) => events.push(event),
+    });
+    expect(events.filter(({ type }) => type === 'warning')).toEqual([]);
+    expect(await files(parts)).toEqual(await files(whole));
+  },
+);
 
 it('stops among the baselines too, and goes on from there', async () => {
   const controller = new AbortController();
