@@ -5,6 +5,8 @@ export interface ModelCost {
   /** Elements of all matrices of the blocks, and how many blocks there are. */
   readonly layerWeights: number;
   readonly layers: number;
+  /** Of the last block, elements of the matrices behind the attention of a causal model: only what is asked of it needs them. */
+  readonly afterAttention: number;
   /** Vocabulary × hidden size. */
   readonly headWeights: number;
   /** Such as `4 layers of 1024`. */
@@ -17,8 +19,12 @@ export function costOf({ config, weights }: Pick<ModelFolder, 'config' | 'weight
     ({ name, shape }) => shape.length === 2 && /\.layers?\.\d+\./.test(name),
   );
   const { numHiddenLayers: layers, hiddenSize, vocabSize } = config;
+  const elements = (matrices: typeof inBlocks): number =>
+    matrices.reduce((total, { shape }) => total + shape[0]! * shape[1]!, 0);
+  const last = inBlocks.filter(({ name }) => name.includes(`.${layers - 1}.`));
   return {
-    layerWeights: inBlocks.reduce((total, { shape }) => total + shape[0]! * shape[1]!, 0),
+    layerWeights: elements(inBlocks),
+    afterAttention: elements(last.filter(({ name }) => /\.(o_proj|mlp\.\w+)\.weight$/.test(name))),
     layers,
     headWeights: vocabSize * hiddenSize,
     description: `${layers} layers of ${hiddenSize}, vocabulary ${vocabSize.toLocaleString('en')}`,

@@ -105,9 +105,8 @@ export async function grpo(setup: Setup): Promise<Work> {
       });
       number++;
       // Written and read once more by the reference; forward and backward to the activations. The reward model not counted.
-      const { layerWeights: layers, headWeights: head } = cost;
-      const flops =
-        2 * (layers + head) * written + 2 * layers * read + 2 * head * written + 4 * (layers * read + head * written);
+      const [layers, head] = [cost.layerWeights - cost.afterAttention, cost.headWeights + cost.afterAttention];
+      const flops = 2 * (layers + head) * written + 6 * (layers * read + head * written);
       const amounts = { 'generated tokens': written, completions: section.completionsPerRollout };
       return { seconds, flops, amounts, parts: { rollout: writing } };
     },

@@ -39,8 +39,11 @@ export async function sft(setup: Setup): Promise<Work> {
       const { tokens, supervised } = countTokens(samples);
       return {
         seconds,
-        // Forward, and backward to the activations alone: the base is frozen, and of the head only supervised rows count.
-        flops: 4 * cost.layerWeights * tokens + 4 * cost.headWeights * supervised,
+        // Forward, and backward to the activations alone: the base is frozen. The head is needed for tokens that predict a
+        // supervised one, and so is what comes after the last attention.
+        flops:
+          4 * (cost.layerWeights - cost.afterAttention) * tokens +
+          4 * (cost.headWeights + cost.afterAttention) * supervised,
         amounts: { 'supervised tokens': supervised, 'real tokens': tokens },
       };
     },
