@@ -62,6 +62,7 @@ export const CASES: readonly MemoryCase[] = [
     model: DEBERTA,
     sets: rm(16, 128, 'rm.recompute=true'),
   },
+  { name: 'rm, 16 × 128, int8', stage: 'rm', model: DEBERTA, sets: rm(16, 128, 'rm.precision=int8') },
   { name: 'rm, 8 × 64, adapter', stage: 'rm', model: DEBERTA, sets: rm(8, 64, 'rm.lora.r=16') },
   { name: 'rm, 16 × 128, adapter', stage: 'rm', model: DEBERTA, sets: rm(16, 128, 'rm.lora.r=16') },
   { name: 'grpo narrow, 16 of 32 × 64', stage: 'grpo', model: NARROW, sets: grpo(16, 32, 64) },
