@@ -244,13 +244,18 @@ describe.runIf(absent === undefined)('webgpu', () => {
         const program = await runtime.compile(graph);
         await program.run({ x: source.rows(2) }, { y: target.rows(2) });
         const read = [await source.read(), await source.readRows(1, 2), await target.read()];
+        // Before the 9 of 8, 9, 10, 11 come 11 and 10.
+        const nine = { start: 0, place: 1, value: 9, total: 38 };
+        const queries = [21, 22].map((mass) => ({ ...nine, mass }));
+        const preceded = await target.precededByLess(queries, 4);
         await source.dispose();
         await runtime.close();
-        return read.map(({ shape, data }) => ({ shape, data: [...data] }));
+        return { read: read.map(({ shape, data }) => ({ shape, data: [...data] })), preceded };
       }),
     );
     expect(contents[1]).toEqual(contents[0]);
-    expect(contents[0]![2]!.data).toEqual([8, 9, 10, 11, 3, 4, 5, 6]);
+    expect(contents[0]!.read[2]!.data).toEqual([8, 9, 10, 11, 3, 4, 5, 6]);
+    expect(contents[0]!.preceded).toEqual([false, true]);
   });
 
   it.each(Object.keys(stages) as (keyof typeof stages)[])(
