@@ -5,7 +5,7 @@ import { UserError } from '../errors.js';
 import { compareModels, type Comparison, type TextRecord } from '../evaluation/compare.js';
 import { writeRunReport } from '../evaluation/run-report.js';
 import { Decoder } from '../generation/decoder.js';
-import { openPolicy, requireTokenizer, writingModel, type Policy } from '../generation/policy.js';
+import { openPolicy, requireTokenizer, uploadAdapter, writingModel, type Policy } from '../generation/policy.js';
 import { unfiltered } from '../generation/sampling-settings.js';
 import { withLocalModels } from '../hub/local-models.js';
 import { stream } from '../random.js';
@@ -118,6 +118,8 @@ async function write(
   const policy = await openPolicy(candidate.model, candidate.adapter, config);
   const tokenizer = requireTokenizer(policy);
   const decoder = await Decoder.create(runtime, await writingModel(policy, runtime.device));
+  // Sent along it would be copied for every token.
+  const { adapter = {} } = await uploadAdapter(runtime, policy);
   const { evaluate: settings, generate } = config;
   const jobs = prompts.flatMap((prompt) =>
     Array.from({ length: settings.seeds }, (_, sample) => ({
@@ -131,7 +133,7 @@ async function write(
     {
       eosTokenIds: policy.eosTokenIds,
       padTokenId: policy.padTokenId,
-      ...(policy.adapter === undefined ? {} : { adapter: policy.adapter }),
+      adapter,
       maxNewTokens: generate.maxNewTokens,
       sampling: { ...unfiltered, temperature: generate.temperature, topP: generate.topP, topK: generate.topK },
       batchSize: generate.batchSize,
@@ -150,6 +152,7 @@ async function write(
     },
   );
   await decoder.dispose();
+  for (const each of Object.values(adapter)) await each.dispose();
   const texts = completions.map(({ ids }) => tokenizer.decode(ids, { skipSpecialTokens: true }));
   const rewards = await rewardModel.score(
     jobs.map(({ prompt }, i) => ({ prompt, completion: texts[i]! })),
