@@ -24,6 +24,13 @@ export function claimTemporary(target: string, kind: Kind): string {
   return path;
 }
 
+/**
+ * A path of the same kind whose name all processes agree on that have the same `key`, 8 hexadecimal digits, in mind: it is
+ * tidied away by who has the folder locked.
+ */
+export const agreedTemporary = (target: string, key: string): string =>
+  join(dirname(target), `.${basename(target)}.tmp-0-${key}`);
+
 /** Ends a claim, after the path was renamed or removed. */
 export function release(path: string): void {
   inUse.delete(path);

@@ -1,9 +1,20 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { sha256 } from './hash.js';
 import { LOCK_FILE, lockFolder } from './lock.js';
 import { ownIdentity, type ProcessIdentity } from './process-identity.js';
 
@@ -21,11 +32,12 @@ const path = () => join(folder, LOCK_FILE);
 const locked = (): Error => expect.objectContaining({ code: 'run.locked', exitCode: 2, where: folder }) as Error;
 
 /** Writes a lock as the process described would have left it, `age` seconds ago. */
-function leave(changes: Partial<ProcessIdentity>, age = 0): void {
+function leave(changes: Partial<ProcessIdentity>, age = 0, within = folder): void {
+  const file = join(within, LOCK_FILE);
   const holder = { ...ownIdentity(), ...changes, token: 'its own', since: '2026-01-01T00:00:00.000Z' };
-  writeFileSync(path(), JSON.stringify(holder));
+  writeFileSync(file, JSON.stringify(holder));
   const then = Date.now() / 1000 - age;
-  utimesSync(path(), then, then);
+  utimesSync(file, then, then);
 }
 
 /** A lock that was left is taken over, and the folder then is this process's. */
@@ -115,18 +127,18 @@ describe('a lock that was left behind', () => {
 });
 
 it('of many processes that want a folder of a dead one at the same moment, one gets it', async () => {
-  leave({ pid: deadPid() });
   const script = join(folder, '..', `${String(process.pid)}-contender.mts`);
   const at = new URL('./lock.ts', import.meta.url).href;
   writeFileSync(
     script,
     `import { lockFolder } from ${JSON.stringify(at)};
-     process.stdin.once('data', () => {
-       try { lockFolder(${JSON.stringify(folder)}); console.log('mine'); } catch (error) { console.log(error.code); }
+     process.stdin.on('data', (folder) => {
+       try { lockFolder(String(folder)); console.log('mine'); } catch (error) { console.log(error.code); }
      });
      setTimeout(() => {}, 60000);
      console.log('ready');`,
   );
+  const dead = deadPid();
   try {
     const contenders = Array.from({ length: 5 }, () => {
       const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), script]);
@@ -134,12 +146,33 @@ it('of many processes that want a folder of a dead one at the same moment, one g
       return { child, said: answers(child) };
     });
     for (const { said } of contenders) expect((await said.next()).value).toBe('ready');
-    for (const { child } of contenders) child.stdin.write('go');
-    const outcomes = await Promise.all(contenders.map(async ({ said }) => (await said.next()).value));
-    expect(outcomes.sort()).toEqual(['mine', 'run.locked', 'run.locked', 'run.locked', 'run.locked']);
+    for (let round = 0; round < 30; round++) {
+      const contested = join(folder, String(round));
+      mkdirSync(contested);
+      leave({ pid: dead }, 0, contested);
+      for (const { child } of contenders) child.stdin.write(contested);
+      const outcomes = await Promise.all(contenders.map(async ({ said }) => (await said.next()).value));
+      expect(outcomes.sort()).toEqual(['mine', 'run.locked', 'run.locked', 'run.locked', 'run.locked']);
+      expect(readdirSync(contested)).toEqual([LOCK_FILE]);
+    }
   } finally {
     rmSync(script);
   }
+});
+
+it('is taken over also where a process died while it took it over', () => {
+  leave({ pid: deadPid() });
+  const marker = `.${LOCK_FILE}.tmp-0-${sha256(readFileSync(path(), 'utf8')).slice(0, 8)}`;
+  copyFileSync(path(), join(folder, marker));
+  expectTakeOver();
+});
+
+it('is left to the process that is taking it over', () => {
+  leave({ pid: deadPid() });
+  const marker = `.${LOCK_FILE}.tmp-0-${sha256(readFileSync(path(), 'utf8')).slice(0, 8)}`;
+  const holder = { ...ownIdentity(), token: 'another', since: '2026-01-01T00:00:00.000Z' };
+  writeFileSync(join(folder, marker), JSON.stringify(holder));
+  expect(() => lockFolder(folder)).toThrow(locked());
 });
 
 async function* answers(child: ChildProcess): AsyncGenerator<string, undefined> {

@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { errnoOf, writeFault } from './file-faults.js';
-import { claimTemporary, release } from './leftovers.js';
+import { sha256 } from './hash.js';
+import { agreedTemporary, claimTemporary, release } from './leftovers.js';
 import { fateOf, memoryKills, ownIdentity, processIdentity } from './process-identity.js';
 
 /** Name of the file by which a process says that a folder is its own to write. */
@@ -52,7 +53,7 @@ export function lockFolder(folder: string): FolderLock {
       if (found === undefined) continue;
       if (!isStale(found, holder)) throw locked(folder, path, found.holder);
       killedForMemory = diedForMemory(found, holder);
-      takeAway(path, found);
+      takeOver(folder, path, found, holder);
     }
   } catch (error) {
     throw writeFault(error, path);
@@ -122,6 +123,26 @@ function putDirectly(path: string, text: string): boolean {
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') return false;
     throw error;
+  }
+}
+
+/**
+ * Removes a stale lock, if no other process does. Who may is decided by a second lock, named after the stale one: only its
+ * owner removes that one, so between its look and its removal no other lock can have come to lie there.
+ */
+function takeOver(folder: string, path: string, stale: Found, holder: Holder): void {
+  const marker = agreedTemporary(path, sha256(stale.text).slice(0, 8));
+  if (!put(marker, holder)) {
+    const other = read(marker);
+    if (other === undefined) return;
+    if (!isStale(other, holder)) throw locked(folder, path, other.holder);
+    takeAway(marker, other);
+    return;
+  }
+  try {
+    if (read(path)?.text === stale.text) rmSync(path, { force: true });
+  } finally {
+    rmSync(marker, { force: true });
   }
 }
 
