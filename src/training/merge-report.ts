@@ -6,7 +6,7 @@ import { inferenceOptions } from '../generation/decoder.js';
 import { openPolicy, type Policy } from '../generation/policy.js';
 import { causalHidden, causalLogits } from '../models/causal.js';
 import { packedFeeds, packedTokens } from '../models/packed-tokens.js';
-import { ModelContext } from '../nn/context.js';
+import { ModelContext, type ContextOptions } from '../nn/context.js';
 import { newGraph } from '../ops/registry.js';
 import { stream } from '../random.js';
 import { writeFileAtomic, writeFolderAtomic } from '../runs/atomic.js';
@@ -94,12 +94,17 @@ export function compareMerged(compared: {
   readonly out: string;
 }): MergeReport {
   const { form, apart, merged, width, maxMeanKl, out } = compared;
-  const report = compare(form, apart, merged, width);
+  const report = { form, ...logitDistance(apart, merged, width) };
   requireClose(report, apart, maxMeanKl, out);
   return report;
 }
 
-function compare(form: MergeReport['form'], before: Float32Array, after: Float32Array, width: number): MergeReport {
+/** How far logits are from those before, both (positions) × (width). */
+export function logitDistance(
+  before: Float32Array,
+  after: Float32Array,
+  width: number,
+): Pick<MergeReport, 'largestLogitDifference' | 'meanKl' | 'tokens'> {
   const tokens = before.length / width;
   let kl = 0;
   for (let start = 0; start < before.length; start += width) {
@@ -108,7 +113,7 @@ function compare(form: MergeReport['form'], before: Float32Array, after: Float32
   }
   const difference = before.reduce((largest, value, i) => Math.max(largest, Math.abs(value - after[i]!)), 0);
   // The differences of two floats of one value may sum to a little below zero.
-  return { form, largestLogitDifference: difference, meanKl: Math.max(0, kl / tokens), tokens };
+  return { largestLogitDifference: difference, meanKl: Math.max(0, kl / tokens), tokens };
 }
 
 function logProbabilities(logits: Float32Array): Float64Array {
@@ -138,14 +143,24 @@ function requireClose(report: MergeReport, logits: Float32Array, maxMeanKl: numb
 }
 
 /** The logits of a fixed random text. Matrices are read from their files piece by piece: a whole model need not fit. */
-async function probe(runtime: Runtime, { config, model, adapter }: Policy): Promise<Float32Array> {
-  const context = new ModelContext(newGraph(), { ...inferenceOptions(model), streamed: true });
+async function probe(runtime: Runtime, policy: Policy): Promise<Float32Array> {
+  const random = stream(0, 'merge probe');
+  const ids = Array.from({ length: PROBE_LENGTH }, () => random.integer(policy.config.vocabSize));
+  return allLogits(runtime, policy, [ids], { streamed: true });
+}
+
+/** The logits of every token of sequences, (tokens) × (vocabSize). */
+export async function allLogits(
+  runtime: Runtime,
+  { config, model, adapter }: Pick<Policy, 'config' | 'model' | 'adapter'>,
+  sequences: readonly (readonly number[])[],
+  { streamed }: Pick<ContextOptions, 'streamed'> = {},
+): Promise<Float32Array> {
+  const context = new ModelContext(newGraph(), { ...inferenceOptions(model), streamed });
   const { hidden } = causalHidden(context, config, packedTokens(context));
   context.graph.output('logits', causalLogits(context, config, hidden));
   const program = await runtime.compile(context.graph, model.weights);
-  const random = stream(0, 'merge probe');
-  const ids = Array.from({ length: PROBE_LENGTH }, () => random.integer(config.vocabSize));
-  const { logits } = await program.run({ ...packedFeeds([ids]), ...adapter });
+  const { logits } = await program.run({ ...packedFeeds(sequences), ...adapter });
   await program.dispose();
   return logits!.data as Float32Array;
 }
