@@ -91,8 +91,8 @@ describe('products rounded to 8 bits', () => {
   });
 
   it.each([
-    // Weights of float32 that are 0.35 % off make these gradients 38, 135 and 108 % other: they say little about rounding.
     ['norms', 0.15],
+    // Weights of float32 that are 0.35 % off make these two gradients more than 100 % other: they say nothing about rounding.
     ['rows', Infinity],
     ['columns', Infinity],
   ])('keep the loss within a hundredth where outliers are fifty times as large in %s', async (planting, bound) => {
